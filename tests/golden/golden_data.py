@@ -1,0 +1,41 @@
+"""Where golden data lives and how it is read (DESIGN section 7)."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_DEFAULTS = (Path(__file__).parent / "data", _REPOSITORY.parent / "shared" / "golden")
+
+
+def path(name: str) -> Path:
+    """Absolute path of one golden file, e.g. ``ldm/units.json``.
+
+    An explicitly given GOLDEN_DIR may hold only some of the files (the test is skipped); the default set must be complete.
+    """
+    explicit = os.environ.get("GOLDEN_DIR")
+    candidates = [Path(explicit)] if explicit else _DEFAULTS
+    for directory in candidates:
+        if (directory / name).exists():
+            return directory / name
+    if explicit:
+        pytest.skip(f"{name} is not in GOLDEN_DIR")
+    pytest.fail(f"golden file {name} is missing")
+
+
+def load_json(name: str) -> dict:
+    """One json file, e.g. ``load_json("ldm/tokenizer")``."""
+    return json.loads(path(f"{name}.json").read_text(encoding="utf-8"))
+
+
+def load_tensors(name: str, suffix: str = "") -> dict:
+    """Tensors of one safetensors file as stored (weights may be float16: cast them to float32)."""
+    return load_file(path(f"{name}{suffix}.safetensors"))
+
+
+def load(name: str) -> tuple[dict, dict]:
+    """(meta, tensors) of a golden case stored as ``<name>.json`` and ``<name>.safetensors``."""
+    return load_json(name), load_tensors(name)
