@@ -1,0 +1,1 @@
+"""How the embedded model's weights are made: data, judge, autoencoder, text tower, UNet."""
