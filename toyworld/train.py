@@ -42,12 +42,7 @@ def main(argv=None):
 
 def train_all(arguments, steps):
     """Run the stages in order; a finished stage loads its result at once."""
-    import torch
-    from omegaconf import OmegaConf
-
-    from ldm.util import instantiate_from_config
     from toyworld.training import data, stages
-    from toyworld.training.export import export_weights
 
     work = Path(arguments.work)
     pictures = data.prepare(work / "pictures", arguments.pictures)
@@ -55,6 +50,12 @@ def train_all(arguments, steps):
     judge = stages.train_judge(pictures, work, steps["judge"])
     if arguments.stage == "judge":
         return
+
+    import torch
+    from omegaconf import OmegaConf
+
+    from ldm.util import instantiate_from_config
+    from toyworld.training.export import export_weights
 
     torch.manual_seed(0)
     model = instantiate_from_config(OmegaConf.load(arguments.config).model)
