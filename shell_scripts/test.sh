@@ -1,0 +1,16 @@
+#!/bin/sh
+# sh shell_scripts/test.sh                      set up if needed, lint, run every test (about 15 minutes on two cores)
+# sh shell_scripts/test.sh tests/unit -x        arguments go to pytest
+set -eu
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+WORKERS=${WORKERS:-2}
+
+sh "$ROOT/shell_scripts/setup.sh"
+cd "$ROOT"
+echo "test: ruff"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+echo "test: pytest with $WORKERS workers"
+# one thread a worker: two workers with a thread pool each fight over the cores
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec .venv/bin/python -m pytest -n "$WORKERS" "$@"
