@@ -58,13 +58,9 @@ def train_all(arguments, steps):
     from toyworld.training.export import export_weights
 
     torch.manual_seed(0)
-    model = instantiate_from_config(OmegaConf.load(arguments.config).model)
-    vae = model.first_stage_model
-    for parameter in vae.parameters():
-        parameter.requires_grad_(True)
+    config = OmegaConf.load(arguments.config).model
+    vae = instantiate_from_config(config.params.first_stage_config)
     stages.train_autoencoder(vae, pictures, judge, work, steps["vae"])
-    for parameter in vae.parameters():
-        parameter.requires_grad_(False)
     if arguments.stage == "vae":
         return
 
@@ -75,6 +71,9 @@ def train_all(arguments, steps):
     latents = cached_latents(work / "latents.pt", vae, pictures)
     latents = stages.normalise_latents(vae, latents)
 
+    torch.manual_seed(1)
+    model = instantiate_from_config(config)
+    model.first_stage_model.load_state_dict(vae.state_dict())
     stages.train_text(model.cond_stage_model, pictures, work, steps["text"])
     if arguments.stage == "text":
         return

@@ -55,7 +55,7 @@ def train_autoencoder(autoencoder, pictures, judge, work, steps):
     whole_from = int(steps * 0.85)
 
     def loss_fn(step, generator):
-        crop, batch = (64, 12) if step < whole_from else (128, 3)
+        crop, batch = (64, 10) if step < whole_from else (128, 3)
         images = pictures.batch(_indices(len(pictures), batch, generator))
         y, x = torch.randint(0, 128 - crop + 1, (2,), generator=generator).tolist()
         images = images[:, :, y : y + crop, x : x + crop].contiguous(memory_format=torch.channels_last)
