@@ -1,7 +1,6 @@
 """Every small block of the ldm tree against the originals' outputs and gradients."""
 
 import pytest
-import torch
 
 from ldm.util import get_obj_from_str
 from tests.golden.golden_data import load
