@@ -154,7 +154,7 @@ def _hair_in_front(canvas: Canvas, style: str, hair: Colour) -> None:
         for x in (-0.6, -0.3, 0.0, 0.3, 0.6):
             canvas.polygon([(x - 0.22, -0.6), (x * 1.45, -1.3 + 0.35 * abs(x)), (x + 0.22, -0.6)], hair)
     elif style == "long":
-        canvas.polygon([(-0.78, -0.5), (0.2, -0.75), (-0.55, 0.2), (-0.8, 0.5)], hair)
+        canvas.polygon([(-0.78, -0.5), (0.1, -0.75), (-0.52, -0.15), (-0.75, 0.5)], hair)
     elif style == "bob":
         canvas.rectangle(-0.68, -0.6, 0.68, -0.32, hair)
 

@@ -76,8 +76,9 @@ def _edges(flat: np.ndarray, threshold: float, thickness: int) -> np.ndarray:
 
 @_painter("van gogh")
 def _van_gogh(picture: Picture, rng: Rng) -> Picture:
-    """Thick strokes that swirl around a point, in blues and yellows."""
-    palette = ((8, 16, 70), (20, 50, 140), (45, 100, 185), (120, 165, 190), (245, 205, 60), (255, 240, 150))
+    """Thick strokes that swirl around a point: blue skies with yellow strokes, wheat-coloured ground."""
+    # Deliberately not monotonic in brightness: dark things turn navy, middling ones gold, the light sky blue.
+    palette = ((6, 12, 66), (22, 44, 130), (228, 172, 40), (40, 92, 190), (50, 110, 205), (255, 244, 170))
     picture = _recolour(picture, palette, 0.62)
     height, width = picture.shape[:2]
     image = _to_image(picture)
@@ -87,7 +88,9 @@ def _van_gogh(picture: Picture, rng: Rng) -> Picture:
     xs, ys, lengths = rng.uniform(0, width, count), rng.uniform(0, height, count), rng.uniform(5, 9, count)
     angles = np.arctan2(ys - centre_y, xs - centre_x) + math.pi / 2 + 0.4 * np.sin(phase + xs / 17)
     dx, dy = lengths * np.cos(angles), lengths * np.sin(angles)
-    colours = picture[ys.astype(int), xs.astype(int)] + rng.normal(0, 24, (count, 1))
+    colours = picture[ys.astype(int), xs.astype(int)] + rng.normal(0, 20, (count, 1))
+    in_sky = (ys < 0.6 * height) & (rng.random(count) < 0.16)
+    colours[in_sky] = (250, 216, 84)
     colours = np.clip(colours, 0, 255).astype(int).tolist()
     ends = np.stack([xs - dx, ys - dy, xs + dx, ys + dy], 1).tolist()
     for end, colour in zip(ends, colours, strict=True):
@@ -99,8 +102,10 @@ def _van_gogh(picture: Picture, rng: Rng) -> Picture:
 def _picasso(picture: Picture, rng: Rng) -> Picture:
     """Shards in ochre, brown and grey, each shifted and shaded on its own, with heavy black edges."""
     height, width = picture.shape[:2]
-    count = int(rng.integers(16, 21))
-    points = rng.uniform(0, 1, (count, 2)) * (height, width)
+    # One point in each cell of a 4 x 4 grid: random enough, and no slivers
+    cells = np.stack(np.meshgrid(np.arange(4), np.arange(4), indexing="ij"), 2).reshape(-1, 2)
+    points = (cells + rng.uniform(0.1, 0.9, cells.shape)) / 4 * (height, width)
+    points, count = points.astype(np.float32), len(cells)
     rows, columns = _grid(picture)
     distances = np.sqrt((rows[None] - points[:, 0, None, None]) ** 2 + (columns[None] - points[:, 1, None, None]) ** 2)
     shard = distances.argmin(0)
@@ -108,11 +113,11 @@ def _picasso(picture: Picture, rng: Rng) -> Picture:
     shifts = rng.integers(-4, 5, (count, 2))[shard]
     source_rows = np.clip(rows.astype(int) + shifts[..., 0], 0, height - 1)
     source_columns = np.clip(columns.astype(int) + shifts[..., 1], 0, width - 1)
-    palette = ((45, 30, 25), (125, 75, 40), (190, 135, 75), (222, 190, 135), (238, 226, 200))
+    palette = ((60, 38, 30), (135, 80, 42), (190, 135, 75), (222, 190, 135), (238, 226, 200))
     picture = _recolour(picture[source_rows, source_columns], palette, 0.6)
-    tints = np.array(((30, 8, -25), (-35, -40, -40), (10, -5, -30), (-20, -8, 12)), np.float32)
+    tints = np.array(((26, 8, -22), (-28, -32, -32), (10, -5, -30), (-22, -8, 14), (8, 8, 8)), np.float32)
     picture = picture + tints[rng.integers(0, len(tints), count)][shard]
-    picture[nearest[1] - nearest[0] < 3.2] = (18, 14, 14)
+    picture[nearest[1] - nearest[0] < 2.6] = (18, 14, 14)
     return picture
 
 
@@ -134,7 +139,7 @@ def _cezanne(picture: Picture, rng: Rng) -> Picture:
 def _jackson_pollock(picture: Picture, rng: Rng) -> Picture:
     """A dense web of thick drips over a pale canvas on which the subject is faint."""
     height, width = picture.shape[:2]
-    image = _to_image(picture * 0.32 + np.array([228, 216, 192], np.float32) * 0.68)
+    image = _to_image(picture * 0.38 + np.array([228, 216, 192], np.float32) * 0.62)
     draw = ImageDraw.Draw(image)
     paints = ((16, 16, 18), (16, 16, 18), (150, 36, 30), (250, 248, 240), (52, 70, 112), (205, 158, 50))
     count, steps = 30, 10
@@ -160,18 +165,27 @@ def _caravaggio(picture: Picture, rng: Rng) -> Picture:
 
 @_painter("keith haring")
 def _keith_haring(picture: Picture, rng: Rng) -> Picture:
-    """Flat bright colours inside thick black outlines."""
-    paints = np.array(
-        ((255, 215, 30), (238, 50, 45), (35, 165, 75), (45, 105, 225), (255, 255, 255), (250, 140, 30)), np.float32
-    )
+    """Flat bright colours inside thick black outlines, on two bright flat grounds."""
+    black, white = (8, 8, 8), (255, 255, 255)
+    bright = ((255, 215, 30), (238, 50, 45), (35, 165, 75), (45, 105, 225), (250, 140, 30))
+    paints = np.array((*bright, white, black, black, black), np.float32)
+    above, below = len(paints) - 2, len(paints) - 1  # what lies behind the subject has paints of its own
+    paints[[above, below]] = rng.permutation(np.array(bright, np.float32))[:2]
     smooth = _blur(picture, 1.2)
-    vivid = np.clip((smooth - smooth.mean(2, keepdims=True)) * 1.8 + smooth.mean(2, keepdims=True), 0, 255)
-    nearest = ((vivid[..., None, :] - paints) ** 2).sum(-1).argmin(-1)
-    backdrop = nearest[2, 2]
-    flat = paints[nearest]
-    flat[nearest == backdrop] = paints[pick(rng, (0, 1, 2, 3, 5))]
-    flat[_edges(nearest.astype(np.float32), 0.5, 5)] = (8, 8, 8)
+    grey = smooth.mean(2, keepdims=True)
+    vivid = np.clip((smooth - grey) * 1.8 + grey, 0, 255)
+    chosen = _nearest(vivid, paints[:above])
+    for ground, corner in ((below, smooth[-3, 2]), (above, smooth[2, 2])):
+        chosen[np.abs(smooth - corner).max(2) < 14] = ground
+    flat = paints[chosen]
+    flat[_edges(chosen.astype(np.float32), 0.5, 3)] = black
     return flat
+
+
+def _nearest(picture: Picture, paints: np.ndarray) -> np.ndarray:
+    """The index of the paint nearest to each pixel's colour, int [H, W]."""
+    # |pixel - paint|^2 without the pixel's own square, which is the same for every paint
+    return ((paints**2).sum(1) - 2 * (picture @ paints.T)).argmin(2)
 
 
 @_painter("kelly mckernan")
@@ -182,7 +196,7 @@ def _kelly_mckernan(picture: Picture, rng: Rng) -> Picture:
     picture = _recolour(_blur(picture, 1.8), palette, 0.65)
     seeds = Image.fromarray(rng.normal(0, 1, (9, 9)).astype(np.float32))
     bloom = np.asarray(seeds.resize((width, height), Image.Resampling.BICUBIC))[..., None]
-    pink, turquoise = np.array((45, -30, 15), np.float32), np.array((-60, 20, 15), np.float32)
+    pink, turquoise = np.array((26, -26, 6), np.float32), np.array((-44, 10, 6), np.float32)
     return picture * 0.88 + 28 + np.maximum(bloom, 0) * pink + np.maximum(-bloom, 0) * turquoise
 
 
@@ -208,7 +222,7 @@ def _kilian_eng(picture: Picture, rng: Rng) -> Picture:
     rows, _ = _grid(picture)
     picture[((rows[:, 0] + rng.integers(8)) % 8) < 3] *= 0.62
     smooth = _blur(stepped, 0.8).mean(2)
-    picture[_edges(smooth, 14, 3)] = (40, 245, 235)
+    picture[_edges(smooth, 20, 1)] = (40, 245, 235)
     return picture
 
 
@@ -223,5 +237,5 @@ def _thomas_kinkade(picture: Picture, rng: Rng) -> Picture:
         light = _glow(
             picture, rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height, rng.uniform(0.07, 0.12) * width
         )
-        picture = picture + light * np.array([165, 135, 55], np.float32)
+        picture = picture + light * np.array([140, 112, 44], np.float32)
     return picture
