@@ -1,0 +1,1 @@
+"""Metrics: pure functions over images, features or judgements, one file a metric."""
