@@ -2,7 +2,7 @@
 
 import torch
 
-from ldm.models.diffusion.sampler_base import Sampler, StepOptions, gradients, guided_prediction
+from ldm.models.diffusion.sampler_base import Sampler, StepOptions, check_batch, gradients, guided_prediction
 from ldm.modules.diffusionmodules.util import extract_into_tensor
 
 
@@ -49,7 +49,7 @@ class DDIMSampler(Sampler):
         noise_fn(shape, device): source of the noise added per step. grad: record gradients through the steps.
         ``normals_sequence`` and ``verbose`` are accepted and unused. Raises ValueError for an S without a table.
         """
-        self.check_batch(conditioning, batch_size)
+        check_batch(conditioning, batch_size)
         self.make_schedule(ddim_num_steps=S, ddim_eta=eta, verbose=False)
         return self.ddim_sampling(
             conditioning,
@@ -120,7 +120,7 @@ class DDIMSampler(Sampler):
         )
         with gradients(grad):
             return self.run(
-                self._step,
+                self._stepper(),
                 cond,
                 shape,
                 options,
@@ -135,6 +135,10 @@ class DDIMSampler(Sampler):
                 till_T=till_T,
                 verbose_iter=verbose_iter,
             )
+
+    def _stepper(self):
+        """The function that makes a run's steps (see ``run``); asked for once per run."""
+        return self._step
 
     def _step(self, img, cond, ts, ts_next, index, options):
         return self.ddim_update(img, self.predict_noise(img, ts, cond, options), index, options)

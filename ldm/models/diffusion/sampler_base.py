@@ -28,8 +28,14 @@ def guided_prediction(model, x, t, cond, scale=1.0, uncond=None):
     """Noise prediction under classifier-free guidance (arXiv 2207.12598), in one call on a doubled batch.
 
     eps = eps(uncond) + scale * (eps(cond) - eps(uncond)); one plain call where ``uncond`` is None or ``scale`` is 1.
+    scale: a number, or a tensor [B] with one number per item.
     """
-    if uncond is None or scale == 1.0:
+    if isinstance(scale, torch.Tensor):
+        scale = scale.to(x).view(-1, *((1,) * (x.ndim - 1)))
+        plain = False
+    else:
+        plain = scale == 1.0
+    if uncond is None or plain:
         return model.apply_model(x, t, cond)
     both = model.apply_model(torch.cat([x, x]), torch.cat([t, t]), join_conditionings(uncond, cond))
     eps_uncond, eps_cond = both.chunk(2)
@@ -229,13 +235,14 @@ class Sampler:
                 break
         return img, intermediates
 
-    def check_batch(self, conditioning, batch_size):
-        """Warn where the conditioning's batch is not the one asked for."""
-        first = _first_tensor(conditioning)
-        if first is not None and first.shape[0] != batch_size:
-            warnings.warn(f"{first.shape[0]} conditionings given for a batch of {batch_size}", stacklevel=3)
-
 
 def gradients(enabled):
     """Context in which a sampler runs: without gradients unless they are asked for."""
     return torch.set_grad_enabled(bool(enabled) and torch.is_grad_enabled())
+
+
+def check_batch(conditioning, batch_size):
+    """Warn where the conditioning's batch is not the one asked for."""
+    first = _first_tensor(conditioning)
+    if first is not None and first.shape[0] != batch_size:
+        warnings.warn(f"{first.shape[0]} conditionings given for a batch of {batch_size}", stacklevel=3)
