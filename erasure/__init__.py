@@ -1,0 +1,1 @@
+"""What every erasure method shares: base models, edits, generation and measurement."""

@@ -1,0 +1,33 @@
+"""A user's mistake ends in one clear line and exit code 2, never in a traceback."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+INTERRUPTED = 130  # what a shell reports for a program stopped with Ctrl-C
+
+
+class UserError(Exception):
+    """A mistake that the user can put right; its message is one line that says how."""
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call a script's `main` and leave the process with the exit code that fits.
+
+    0 or what `main` returned; 2 after a `UserError`, a missing file or a file of the wrong kind; 130 after Ctrl-C.
+    """
+    try:
+        code = main() or 0
+    except UserError as error:
+        code = _complain(str(error))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        code = _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _complain(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
