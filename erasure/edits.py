@@ -1,0 +1,112 @@
+"""Edits: what an erasure method makes of a base model, from the small file to a changed model and back.
+
+    edit = edits.read("models/compvis-word_VanGogh-.../edit.safetensors")
+    with edits.apply(model, edit, identity):          # or applied = ...; applied.remove()
+        ...                                           # the model is the edited one
+    edits.export_compvis(model, "whole.safetensors")
+
+`load_into` takes anything that can change a model: an edit, or a full or partial checkpoint in either naming.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from erasure import key_maps
+from erasure.edits_apply import KINDS, UNET, Applied, Attached, apply, few, register_kind, replace_weights
+from erasure.edits_export import compvis_state_dict, export_compvis, export_diffusers, write_weights
+from erasure.edits_files import Edit, find_for, is_edit, read, read_header, save
+from erasure.errors import UserError
+from erasure.runs import find
+
+_TEXT = key_maps.PREFIXES["text_encoder"]
+_NOT_LOADED = ("model_ema.", "first_stage_model.loss.")
+
+
+def load_into(model: nn.Module, identity, path: str | os.PathLike, force: bool = False) -> Applied:
+    """Change a model (LatentDiffusion) to what a file says; returns the way back.
+
+    path: an edit; or weights of a UNet or of a whole model, complete or in part, under CompVis or diffusers names
+    (.safetensors, .pt, .ckpt); or a run folder or a diffusers folder. A checkpoint does not say which base it belongs
+    to, so only names and shapes are checked. UserError if the file changes nothing, and for all that `apply` refuses.
+    """
+    path = find(path)
+    if path.is_dir() and not (path / "unet").is_dir():
+        folder, path = path, find_for(path)
+        if path is None:
+            raise UserError(f"{folder}: no edit.safetensors and no weights of a run in it")
+    try:
+        if is_edit(path):
+            return apply(model, read(path), identity, force)
+        return apply(model, _checkpoint(model, path), force=force)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+def _checkpoint(model: nn.Module, path: Path) -> Edit:
+    """The weights of a file as an edit of the whole model, without what is not loaded (schedule, averages)."""
+    from erasure.base_models import read_state_dict
+    from erasure.checkpoint_files import read_tensors
+
+    tensors = read_state_dict(path) if path.is_dir() else read_tensors(path)
+    known = set(model.state_dict())
+    schedule = {name for name, _ in model.named_buffers(recurse=False)}
+    unet = key_maps.unet_keys_map(key.removeprefix(UNET) for key in known if key.startswith(UNET))
+    names = {new: UNET + old for old, new in unet.items()} | {old: UNET + old for old in unet}
+    values = {}
+    for key, tensor in tensors.items():
+        if key in schedule or key.startswith(_NOT_LOADED) or key.endswith("position_ids"):
+            continue
+        if key.startswith(_TEXT) and key not in known:
+            key = key.replace(_TEXT, _TEXT + "text_model.")
+        values[names.get(key, key)] = tensor
+    if not known & values.keys():
+        raise UserError(f"{path} changes nothing: none of its {len(tensors)} tensors is one of the model")
+    return Edit(method="checkpoint", concepts=[path.name], settings={}, base={}, tensors=values, kind="checkpoint")
+
+
+def compose(edits: Sequence[Edit]) -> Edit:
+    """One edit that does what several do, for edits of the same base that change different tensors.
+
+    UserError otherwise: edits that overlap have no exact sum (`apply` one after another adds their changes).
+    """
+    if not edits:
+        raise UserError("no edits to compose")
+    tensors = {}
+    for edit in edits:
+        if edit.kind != "tensors" or edit.base.get("sha256") != edits[0].base.get("sha256"):
+            raise UserError(f"{edit.label()} is of another base or kind than {edits[0].label()}")
+        if shared := sorted(tensors.keys() & edit.tensors.keys()):
+            raise UserError(f"{edit.label()} changes tensors that another edit changes too: {few(shared)}")
+        tensors |= edit.tensors
+    return Edit(
+        method="+".join(dict.fromkeys(edit.method for edit in edits)),
+        concepts=[concept for edit in edits for concept in edit.concepts],
+        settings={"edits": [{"method": e.method, "concepts": e.concepts, "settings": e.settings} for e in edits]},
+        base=edits[0].base,
+        tensors=tensors,
+    )
+
+
+__all__ = [
+    "KINDS",
+    "Applied",
+    "Attached",
+    "Edit",
+    "apply",
+    "compose",
+    "compvis_state_dict",
+    "export_compvis",
+    "export_diffusers",
+    "find_for",
+    "is_edit",
+    "load_into",
+    "read",
+    "read_header",
+    "register_kind",
+    "replace_weights",
+    "save",
+    "write_weights",
+]
