@@ -56,6 +56,24 @@ def load_model_from_config(config, ckpt, device="cpu", verbose=False, *, dtype=t
     return model.to(device).eval()
 
 
+def init_from_ckpt(module, path, ignore_keys=()):
+    """Load what a file holds of a module's weights, except keys with an ignored prefix: (missing, unexpected) keys.
+
+    Differences are logged, as published; CheckpointError if a shape differs or nothing fits at all.
+    """
+    state_dict = {key: value for key, value in _read(path).items() if not key.startswith(tuple(ignore_keys))}
+    try:
+        result = module.load_state_dict(state_dict, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: {_first_mismatch(str(error))}") from None
+    if len(result.unexpected_keys) == len(state_dict):
+        raise CheckpointError(f"{path}: it changes nothing: none of its tensors is a weight of the model")
+    for kind, keys in (("missing", result.missing_keys), ("unexpected", result.unexpected_keys)):
+        if keys:
+            logger.warning("%s: %s keys: %s", path, kind, _few(keys))
+    return result.missing_keys, result.unexpected_keys
+
+
 def _model_node(config):
     if isinstance(config, (str, PathLike)):
         from omegaconf import OmegaConf

@@ -69,6 +69,13 @@ def instantiate_from_config(config):
     return get_obj_from_str(config["target"])(**(params if params is not None else {}))
 
 
+def load_model_from_config(config, ckpt, device="cpu", verbose=False, **options):
+    """The model a configuration describes with a checkpoint's weights; see ``ldm.loading``."""
+    from ldm import loading  # which needs this module
+
+    return loading.load_model_from_config(config, ckpt, device, verbose, **options)
+
+
 def _is_mapping(config) -> bool:
     # an OmegaConf DictConfig is not registered as a Mapping, and omegaconf need not be imported to recognise one
     return isinstance(config, Mapping) or type(config).__name__ == "DictConfig"

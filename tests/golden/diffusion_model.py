@@ -16,9 +16,9 @@ PARAMS = {
 }
 
 
-def build(params=None, first_stage=None, cond_stage=None, **overrides):
+def build(params=None, first_stage=None, cond_stage=None, shared=False, **overrides):
     """LatentDiffusion (eval mode) around the UNet of ``unet_xattn``; ``params`` as a json file lists them."""
-    meta, tensors = load("ldm/unet_xattn")
+    meta, tensors = load("ldm/unet_xattn", shared)
     model = LatentDiffusion(
         first_stage_config=first_stage or IDENTITY,
         cond_stage_config=cond_stage or IDENTITY,

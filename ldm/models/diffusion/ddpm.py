@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ldm.loading import init_from_ckpt
 from ldm.models.diffusion.noise_schedule import NoiseSchedule
 from ldm.modules.diffusionmodules.util import noise_like
 from ldm.util import default, instantiate_from_config
@@ -271,18 +272,7 @@ class DDPM(NoiseSchedule):
 
     def init_from_ckpt(self, path, ignore_keys=(), only_model=False):
         """Load a checkpoint's weights except keys with an ignored prefix; returns (missing, unexpected) keys."""
-        if str(path).endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        state = {k: v for k, v in state.items() if not k.startswith(tuple(ignore_keys))}
-        result = (self.model if only_model else self).load_state_dict(state, strict=False)
-        if result.missing_keys or result.unexpected_keys:
-            logger.warning("%s: missing %s, unexpected %s", path, result.missing_keys, result.unexpected_keys)
-        return result.missing_keys, result.unexpected_keys
+        return init_from_ckpt(self.model if only_model else self, path, ignore_keys)
 
     def get_input(self, batch, k):
         """Images batch[k], [B, H, W, C] or [B, H, W], as float32 [B, C, H, W]."""
