@@ -189,7 +189,10 @@ def _fitting_config(path: Path) -> str:
     widths = {s[1] for file in files for key, s in shapes(file).items() if key.endswith("attn2.to_k.weight")}
     if not widths:
         raise UserError(f"{path}: no UNet with text attention in it; if there is one, name its configuration")
-    return SD_CONFIG if widths == {SD_CONTEXT_DIM} else TOY_CONFIG
+    for config in (SD_CONFIG, TOY_CONFIG):
+        if widths == {_read_config(find(config))[1]}:
+            return config
+    raise UserError(f"{path}: no configuration here reads text of width {sorted(widths)}: name the model's own")
 
 
 # ---- diffusers folders ---------------------------------------------------------------------------------------------
@@ -234,12 +237,15 @@ def _weights_file(folder: Path, stem: str) -> Path:
 
 
 def _unet_hash(path: Path, which: str, state_dict: "Mapping[str, torch.Tensor]") -> str:
-    """Hash of the UNet; for large ones remembered per file, as long as its size and time stay the same."""
-    from erasure.runs import read_json, tensors_sha256, write_json
+    """Hash of the UNet; for large ones remembered per file, as long as its size and time stay the same.
+
+    All weights are checked for NaN when the hash is made, so once a file.
+    """
+    from erasure.runs import read_json, write_json
 
     unet = {key.removeprefix(_UNET): tensor for key, tensor in state_dict.items() if key.startswith(_UNET)}
     if path.is_dir() or sum(tensor.nbytes for tensor in unet.values()) < _HASH_CACHE_FROM:
-        return tensors_sha256(unet)
+        return _checked_hash(path, state_dict, unet)
     stat = path.stat()
     name = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, which])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "concept-erasure"
@@ -247,12 +253,23 @@ def _unet_hash(path: Path, which: str, state_dict: "Mapping[str, torch.Tensor]")
     try:
         return read_json(file)["unet_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        sha256 = tensors_sha256(unet)
+        sha256 = _checked_hash(path, state_dict, unet)
     try:
         write_json(file, {"file": name, "unet_sha256": sha256})
     except OSError:
         pass  # a read-only home costs time, nothing else
     return sha256
+
+
+def _checked_hash(path: Path, state_dict, unet) -> str:
+    import torch
+
+    from erasure.runs import tensors_sha256
+
+    for key, tensor in state_dict.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: holds values that are NaN or infinite ({key})")
+    return tensors_sha256(unet)
 
 
 __all__ = [

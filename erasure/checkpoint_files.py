@@ -99,6 +99,7 @@ def shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     if path.is_file() and _is_safetensors(path):
         from safetensors import SafetensorError, safe_open
 
+        _refuse_pointer(path)
         try:
             with safe_open(path, framework="pt") as file:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
