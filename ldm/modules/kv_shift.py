@@ -23,7 +23,9 @@ def _shifts(unet, params, bases):
     """(projection, its concepts' matrices) of a flat list: per layer all of to_k, then all of to_v."""
     projections, concepts = _projections(unet), len(bases)
     if len(params) != len(projections) * concepts:
-        raise ValueError(f"{len(projections)} projections and {concepts} bases need {len(projections) * concepts} matrices")
+        raise ValueError(
+            f"{len(projections)} projections and {concepts} bases need {len(projections) * concepts} matrices"
+        )
     return [(p, params[i * concepts : (i + 1) * concepts]) for i, p in enumerate(projections)]
 
 

@@ -79,8 +79,9 @@ def make_ddim_sampling_parameters(alphacums, ddim_timesteps, eta, verbose=False)
     alphacums = alphacums.cpu() if torch.is_tensor(alphacums) else alphacums
     alphas = alphacums[ddim_timesteps]
     alphas_prev = np.asarray([float(alphacums[0])] + [float(a) for a in alphacums[ddim_timesteps[:-1]]])
-    a = np.asarray(alphas, dtype=np.float64)
-    sigmas = eta * np.sqrt((1 - alphas_prev) / (1 - a) * (1 - a / alphas_prev))
+    a = np.asarray(alphas)
+    # 1 / (1 - a) is rounded to the type of the table (float32), the rest is float64: to the last bit as published
+    sigmas = eta * np.sqrt((1 - alphas_prev) * np.reciprocal(1 - a) * (1 - a / alphas_prev))
     if verbose:
         print(f"Selected alphas for ddim sampler: a_t: {alphas}; a_(t-1): {alphas_prev}; eta {eta}: sigmas {sigmas}")
     return sigmas, alphas, alphas_prev
@@ -103,8 +104,9 @@ def timestep_embedding(timesteps, dim, max_period=10000, repeat_only=False):
     if repeat_only:
         return timesteps[:, None].repeat(1, dim)
     half = dim // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
-    angles = timesteps[:, None].float() * torch.exp(-math.log(max_period) * exponents)[None]
+    # scaled before the division, as published: near t = 1000 another order changes the angle's last bit by 6e-5
+    exponents = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps[:, None].float() * torch.exp(exponents)[None]
     embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
     return F.pad(embedding, (0, 1)) if dim % 2 else embedding
 
