@@ -2,8 +2,11 @@
 
 # Selections of the CompVis code, then those of the newer diffusers code (see ``esd.select_parameters``).
 COMPVIS_METHODS = ("noxattn", "selfattn", "xattn", "full", "notime", "xlayer", "selflayer")
-DIFFUSERS_METHODS = ("esd-x", "esd-u", "esd-x-strict", "esd-all")
+DIFFUSERS_METHODS = ("esd-x", "esd-u", "esd-x-strict", "esd-all", "esd-a")
 TRAIN_METHODS = COMPVIS_METHODS + DIFFUSERS_METHODS
+
+SAMPLER_MODELS = ("esd", "frozen")  # which network draws the training latents
+WRITERS = ("safetensors", "pt", "edit")  # full weights beside the edit, as published (.pt), or only the edit
 
 # A prompt equal to one of these words stands for the comma list; ``--seperator ','`` makes it several concepts.
 PROMPT_KEYWORDS = {

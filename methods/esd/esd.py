@@ -29,6 +29,23 @@ def expand_prompt(prompt: str, seperator: str | None = None) -> list[str]:
     return words
 
 
+def concept_pairs(
+    prompt: str, seperator: str | None = None, erase_from: str | None = None
+) -> list[tuple[str, str | None]]:
+    """(concept, text it is erased from or None) for every concept of a prompt.
+
+    ``erase_from`` is split at the same separator and names one text for all concepts or one for each. Raises ValueError
+    if the numbers do not fit.
+    """
+    words = expand_prompt(prompt, seperator)
+    if erase_from is None:
+        return [(word, None) for word in words]
+    origins = expand_prompt(erase_from, seperator)
+    if len(origins) not in (1, len(words)):
+        raise ValueError(f"erase_from names {len(origins)} texts for {len(words)} concepts: give one, or one for each")
+    return list(zip(words, origins * len(words) if len(origins) == 1 else origins, strict=True))
+
+
 def format_number(value: float) -> str:
     """``3.0 -> '3'``, ``1.5 -> '1.5'``, ``1e-5 -> '1e-05'``: the same name whether or not the default was used."""
     value = float(value)
@@ -84,7 +101,7 @@ def _is_selected(name: str, method: str, in_matrix: bool) -> bool:
             return in_matrix and not cross
         case "esd-x-strict":
             return in_matrix and ("attn2.to_k" in name or "attn2.to_v" in name)
-        case "esd-all":
+        case "esd-all" | "esd-a":  # the published help says esd-a, the published code wants esd-all
             return in_matrix
     raise ValueError(f"unknown train_method {method!r}; choose from {', '.join(TRAIN_METHODS)}")
 
@@ -136,7 +153,7 @@ def sample_till(
     guided = guidance != 1.0
     kwargs = dict(
         conditioning=emb, unconditional_guidance_scale=guidance, unconditional_conditioning=emb_uncond if guided else None,
-        eta=0.0, x_T=start_code, verbose=False,
+        eta=0.0, x_T=start_code, verbose=False, noise_fn=_no_noise,
     )  # fmt: skip
     shape = tuple(start_code.shape[1:])
     if not exact:
@@ -146,6 +163,10 @@ def sample_till(
         return start_code
     # Stopping after grid index till_T - 1 leaves the latent at the noise level of index till_T - 2.
     return sampler.sample(ddim_steps, start_code.shape[0], shape, t_start=None, till_T=t_enc + 2, **kwargs)[0]
+
+
+def _no_noise(shape, device):
+    raise AssertionError("DDIM with eta 0 adds no noise")
 
 
 def esd_target(e_0: Tensor, e_p: Tensor, eta: float, e_f: Tensor | None = None) -> Tensor:
@@ -180,23 +201,30 @@ def esd_step(
 
 
 class FrozenWeights:
-    """The original network, kept as copies of only the tensors that are trained (the rest is shared).
+    """The original network, for which only the trained tensors are kept twice (the rest is shared).
 
-    Call it like the network; during a call the trained parameters point at their original values. Nothing is copied,
-    and no autograd graph may be alive across a call.
+    From here on the parameters are copies, free to be trained in place; the tensors they held stay as they were. Call it
+    like the network: during a call the parameters point at the originals. Nothing is copied then, and no autograd graph
+    may be alive across a call.
     """
 
     def __init__(self, apply_model, selected: dict[str, nn.Parameter]):
         self.apply_model = apply_model
         self.selected = selected
-        self.originals = {name: parameter.detach().clone() for name, parameter in selected.items()}
+        self.originals = {name: parameter.data for name, parameter in selected.items()}
+        for parameter in selected.values():
+            parameter.data = parameter.data.clone()
+
+    def restore(self):
+        """Give the parameters their original tensors back, for good."""
+        for name, parameter in self.selected.items():
+            parameter.data = self.originals[name]
 
     @contextmanager
     def swapped(self):
         """Within this context the model *is* the original one."""
         trained = {name: parameter.data for name, parameter in self.selected.items()}
-        for name, parameter in self.selected.items():
-            parameter.data = self.originals[name]
+        self.restore()
         try:
             yield
         finally:

@@ -1,0 +1,166 @@
+"""Erase a concept from a model by fine-tuning its UNet against itself (ESD, arXiv 2303.07345).
+
+python methods/esd/train-esd.py --train_method xattn                                    # "Van Gogh", as published
+python methods/esd/train-esd.py --prompt 'golf ball' --train_method noxattn             # an object, everywhere
+python methods/esd/train-esd.py --prompt 'allartist' --seperator ',' --train_method xattn
+python methods/esd/train-esd.py --prompt 'Van Gogh' --train_method xattn --devices '0,1' --resume
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from erasure import errors, runs
+from erasure.base_models import SD_CKPT, TOY_CKPT, WEIGHTS
+from methods.esd import PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS
+from methods.esd.devices import DEFAULT, choose_device
+
+_NOT_SETTINGS = (
+    "config_path", "ckpt_path", "diffusers_config_path", "weights", "unsafe_pickle", "devices", "save_path", "resume",
+    "force",
+)  # fmt: skip
+
+
+def _preset(name: str) -> str:
+    sd, toy = PRESETS["sd-v1"][name], PRESETS["toy"][name]
+    return f"(default: {sd:g}" + (f" for Stable Diffusion, {toy:g} for the embedded model)" if toy != sd else ")")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="TrainESD", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_argument_group("what to erase")
+    what.add_argument(
+        "--prompt",
+        default="Van Gogh",
+        help="the concept, or allartist, i2p, artifact for a list (default: %(default)s)",
+    )
+    what.add_argument(
+        "--train_method",
+        required=True,
+        choices=TRAIN_METHODS,
+        help="which weights are trained: xattn (the paper's ESD-x: artists), noxattn (ESD-u: objects, nudity), ...",
+    )
+    what.add_argument("--seperator", "--separator", help="split the prompt here into several concepts (default: none)")
+    what.add_argument("--erase_from", help="a text to erase the concept from, e.g. 'cowboy' for 'cowboy hat'")
+
+    how = parser.add_argument_group("training")
+    how.add_argument("--start_guidance", type=float, help=f"guidance of the latents {_preset('start_guidance')}")
+    how.add_argument("--negative_guidance", type=float, help=f"eta of the target {_preset('negative_guidance')}")
+    how.add_argument("--iterations", type=int, help=f"steps of Adam {_preset('iterations')}")
+    how.add_argument("--lr", type=float, help=f"learning rate {_preset('lr')}")
+    how.add_argument("--ddim_steps", type=int, help=f"grid on which latents are drawn {_preset('ddim_steps')}")
+    how.add_argument("--image_size", type=int, help=f"pixels a side {_preset('image_size')}")
+    how.add_argument("--seed", type=int, help="makes the run repeatable (default: drawn, and saved with the run)")
+    how.add_argument(
+        "--sampler_model",
+        choices=SAMPLER_MODELS,
+        help="who draws the latents: the trained network (default) or the frozen",
+    )
+    how.add_argument(
+        "--exact_sampling", action="store_true", help="latents as noisy as their label (published: 2-3 grid steps less)"
+    )
+
+    base = parser.add_argument_group("base model")
+    base.add_argument(
+        "--ckpt_path", help=f"checkpoint or diffusers folder (default: {SD_CKPT} if it is there, else {TOY_CKPT})"
+    )
+    base.add_argument("--config_path", help="its configuration (default: the one that fits the checkpoint)")
+    base.add_argument("--diffusers_config_path", default="diffusers_unet_config.json", help="accepted and not needed")
+    base.add_argument(
+        "--weights", choices=WEIGHTS, default="auto", help="of a file with both: raw (auto, as published) or ema"
+    )
+    base.add_argument(
+        "--unsafe_pickle", action="store_true", help="let a checkpoint run its code: only for your own files"
+    )
+
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--devices", help=f"cpu, or GPUs as in 0 or 0,1; one is used (default: {DEFAULT}; cpu without a GPU)"
+    )
+    run.add_argument("--save_path", help="folder of run folders (default: models, here or in the repository)")
+    run.add_argument(
+        "--save_format", choices=WRITERS, help="full weights as safetensors (default) or pt, or only the small edit"
+    )
+    run.add_argument("--save_every", type=int, help="also keep the weights every N iterations, 0: never (default: 500)")
+    run.add_argument(
+        "--checkpoint_every",
+        type=int,
+        help=f"save the state for --resume every N iterations, 0: never {_preset('checkpoint_every')}",
+    )
+    again = run.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on where a killed run stopped")
+    again.add_argument("--force", action="store_true", help="train again, in place of what is there")
+    return parser
+
+
+def main() -> int:
+    arguments = build_parser().parse_args()
+    path, config_path = _announce_base(arguments)
+
+    import torch
+
+    from erasure import base_models
+    from methods.esd.settings import EsdSettings
+    from methods.esd.training import train_esd
+
+    chosen = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
+    EsdSettings.for_family("sd-v1", **chosen)  # a mistake among the flags shows before gigabytes are read
+    device, remarks = choose_device(arguments.devices, torch.cuda.device_count())
+    print(*remarks, sep="\n", end="\n" if remarks else "")
+    model, identity = base_models.load(
+        path, config_path, device, weights=arguments.weights, unsafe_pickle=arguments.unsafe_pickle
+    )
+    if identity.weights != "only":
+        print(f"weights: {identity.weights}, of a file with raw and ema weights (--weights chooses)")
+    settings = EsdSettings.for_family(identity.family, **chosen)
+    out = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / settings.run_name
+    try:
+        train_esd(model, identity, settings, out, resume=arguments.resume, force=arguments.force)
+    except KeyboardInterrupt:
+        hint = (
+            "add --resume to the same command to go on"
+            if (out / "checkpoint.safetensors").is_file()
+            else "nothing saved"
+        )
+        print(f"stopped: {hint}", file=sys.stderr)
+        return errors.INTERRUPTED
+    _print_next(arguments, out)
+    return 0
+
+
+def _announce_base(arguments) -> tuple[Path, Path]:
+    from erasure.base_models import resolve
+
+    path, config_path = resolve(arguments.ckpt_path, arguments.config_path)
+    if arguments.ckpt_path:
+        print(f"base: {path}")
+    elif path == runs.find(SD_CKPT):
+        print(f"base: Stable Diffusion v1.4 ({path})")
+    else:
+        print(f"base: the embedded model ({path}), as there is no Stable Diffusion v1.4 at {SD_CKPT}")
+    return path, config_path
+
+
+def _print_next(arguments, out: Path) -> None:
+    """Where things are, and the command that draws pictures with them."""
+    print(f"wrote {out}:")
+    for file in sorted(out.iterdir()):
+        if not file.name.startswith("."):
+            print(f"  {file.name}  ({file.stat().st_size / 1e6:.1f} MB)")
+    here = Path.cwd() == ROOT
+    script, prompts = "eval-scripts/generate-images.py", "data/quickstart.csv"
+    command = ["python", script if here else str(ROOT / script)]
+    command += ["--model_name", str(out) if arguments.save_path else out.name]
+    command += ["--prompts_path", prompts if here else str(ROOT / prompts), "--save_path", "outputs"]
+    command += ["--ckpt_path", arguments.ckpt_path] if arguments.ckpt_path else []
+    print(f"draw pictures with it:\n  {shlex.join(command)}", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)
