@@ -19,11 +19,14 @@ _POSITION_WEIGHTS = _TEXT_MODEL + "embeddings.position_embedding.weight"
 
 def compvis_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Everything a published file holds, in its order: schedule, UNet, VAE and text encoder with its position_ids."""
-    weights = {key: t.detach() for key, t in model.state_dict().items() if not key.startswith("model_ema.")}
+    return with_position_ids({k: t.detach() for k, t in model.state_dict().items() if not k.startswith("model_ema.")})
+
+
+def with_position_ids(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Ours computes them; older programs load strictly and want them in the file, first of the text encoder."""
     result = {}
     for key, tensor in weights.items():
         if key.startswith(_TEXT_MODEL) and _POSITIONS not in result and _POSITION_WEIGHTS in weights:
-            # ours computes them; older programs load strictly and want them, first of the text encoder
             result[_POSITIONS] = torch.arange(len(weights[_POSITION_WEIGHTS]))[None]
         result[key] = tensor
     return result

@@ -36,8 +36,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        os.chmod(temporary, mode)  # safetensors makes files that nobody else may read
         with open(temporary, "rb") as written:  # without this a power cut could leave the new name on an empty file
             os.fsync(written.fileno())
         os.replace(temporary, path)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from erasure import key_maps
+from erasure import diffusers_folders, key_maps
 from ldm.models.autoencoder import AutoencoderKL
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from tests.golden.golden_data import load_json, load_tensors
@@ -52,6 +52,19 @@ def test_unet_outputs(name):
     with torch.no_grad():
         assert_close(ours.eval()(io["x"], io["t"], context=io["context"]), io["out_compvis"])
         assert_close(theirs.eval()(io["x"], io["t"], io["context"]).sample, io["out_diffusers"])
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_unet_config(name):
+    meta = load_json(f"esd/{name}")
+    found = diffusers_folders.unet_config(meta["unet_config"])
+    assert {key: found[key] for key in meta["diffusers_config"]} == meta["diffusers_config"]
+
+
+def test_vae_config():
+    meta = load_json("esd/vae_key_map")["tiny"]
+    found = diffusers_folders.vae_config({"ddconfig": meta["ddconfig"]}, 1.0)
+    assert {key: found[key] for key in meta["diffusers_config"]} == meta["diffusers_config"]
 
 
 def test_vae_weights_and_outputs():
