@@ -10,10 +10,10 @@ def assert_close(value, reference, atol=2e-5, what="output"):
     assert difference <= atol, f"{what}: differs by {difference:.3g} > {atol:.3g}"
 
 
-def assert_gradient(value, reference, what="gradient"):
+def assert_gradient(value, reference, what="gradient", rtol=1e-4):
     """1e-4 of the reference's maximum plus 2e-5: some gradients are zero in theory and rounding noise in practice."""
     value = torch.zeros_like(reference) if value is None else value
-    assert_close(value, reference, 1e-4 * reference.abs().max().item() + 2e-5, what)
+    assert_close(value, reference, rtol * reference.abs().max().item() + 2e-5, what)
 
 
 def assert_relative_to_max(value, reference, rtol=5e-5, what="trajectory"):
