@@ -96,7 +96,8 @@ def tensors_sha256(tensors: Mapping[str, "torch.Tensor"]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.view(torch.uint8).numpy() if value.ndim else value.numpy().tobytes())
+        # flat first: the strides of a channels_last 1x1 kernel count as contiguous, but cannot be viewed as bytes
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
