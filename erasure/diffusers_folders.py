@@ -53,6 +53,8 @@ def unet_config(params: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("resblock_updown", "use_scale_shift_norm", "num_classes"):
         if params.get(name):
             raise UserError(f"diffusers has no UNet with the text attention of CompVis and {name}")
+    if mult[0] != 1:
+        raise UserError(f"diffusers has no UNet whose channel_mult starts with {mult[0]} instead of 1")
     per_head = params.get("num_head_channels", -1)
     # what diffusers calls attention_head_dim is the number of heads in this class
     heads = params.get("num_heads", -1) if per_head == -1 else [width // per_head for width in channels]
@@ -78,9 +80,11 @@ def vae_config(params: Mapping[str, Any], scale_factor: float) -> dict[str, Any]
     """config.json of diffusers' AutoencoderKL for the parameters of a CompVis AutoencoderKL."""
     dd = params["ddconfig"]
     levels = len(dd["ch_mult"])
-    if params.get("embed_dim", dd["z_channels"]) != dd["z_channels"] or dd.get("attn_resolutions"):
+    resized = params.get("embed_dim", dd["z_channels"]) != dd["z_channels"]
+    if resized or dd.get("attn_resolutions") or dd["ch_mult"][0] != 1:
         raise UserError(
-            "diffusers has no autoencoder with attention outside its middle, or embed_dim unlike z_channels"
+            "diffusers has no autoencoder with embed_dim unlike z_channels, attention outside its middle, "
+            "or a ch_mult that does not start with 1"
         )
     return {
         "_class_name": "AutoencoderKL",
