@@ -14,6 +14,7 @@ from pathlib import Path
 from erasure.errors import UserError
 from erasure.prompts import Row
 
+SAMPLERS = ("ddim", "plms", "dpm", "lms")  # those of erasure.samplers, which a command line does not import
 NOISE_DEVICES = ("cpu", "cuda")
 _NAME_BYTES = 230  # file systems allow 255, of which a temporary name takes 24 more
 
@@ -66,6 +67,8 @@ def settings(preset: str, **overrides) -> GenerationSettings:
 
 def check(s: GenerationSettings) -> None:
     """UserError for a value that no image can be drawn with."""
+    if s.sampler not in SAMPLERS:
+        raise UserError(f"unknown sampler {s.sampler!r}; choose from {', '.join(SAMPLERS)}")
     if s.noise_device not in NOISE_DEVICES:
         raise UserError(f"noise device {s.noise_device!r} is not one of {', '.join(NOISE_DEVICES)}")
     if s.naming not in NAMINGS:
