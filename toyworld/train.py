@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = {"judge": 1200, "vae": 2000, "judge-final": 300, "text": 900, "unet": 6000}
+STEPS = {"judge": 1200, "vae": 2000, "judge-final": 1500, "text": 900, "unet": 6000}
 
 
 def parse_arguments(argv=None):

@@ -33,7 +33,7 @@ def train_judge(pictures, work, steps, autoencoder=None, initial=None):
         return classification_loss(judge, images, pictures.style[index], pictures.subject[index])
 
     name = "judge" if autoencoder is None else "judge-final"
-    lr = 2e-3 if autoencoder is None else 5e-4
+    lr = 2e-3 if autoencoder is None else 1e-3
     train(name, {"judge": judge}, Schedule(steps, lr), loss_fn, work, weight_decay=0.01)
     return judge.eval()
 
