@@ -3,6 +3,7 @@
 import itertools
 import logging
 import pickle
+import re
 from collections.abc import Mapping
 from os import PathLike
 
@@ -22,6 +23,7 @@ _EMA = "model_ema."
 _BYSTANDERS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
     "numpy.dtype",
     "_codecs.encode",
 )
@@ -128,10 +130,9 @@ def _read_pickle(path):
 
 def _unreadable(path, error) -> CheckpointError:
     reason = " ".join(str(error).split())
-    code = (
-        "it needs code that is pickled in it; " if "nsupported global" in reason or "WeightsUnpickler" in reason else ""
-    )
-    return CheckpointError(f"{path}: not a readable file of weights ({code}{reason[:120]})")
+    if code := re.search(r"Unsupported global: GLOBAL (\S+)", reason):
+        return CheckpointError(f"{path}: refused, since reading it would run code pickled in it ({code[1]})")
+    return CheckpointError(f"{path}: damaged, truncated or not a file of weights ({reason[:120]})")
 
 
 # ---- what is loaded and what is not --------------------------------------------------------------------------------

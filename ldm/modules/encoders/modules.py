@@ -39,6 +39,28 @@ class ClassEmbedder(AbstractEncoder):
     encode = forward
 
 
+class SpatialRescaler(AbstractEncoder):
+    """Maps [B, C, H, W] rescaled ``n_stages`` times by ``multiplier``, then mapped to ``out_channels`` if given."""
+
+    METHODS = ("nearest", "linear", "bilinear", "trilinear", "bicubic", "area")
+
+    def __init__(self, n_stages=1, method="bilinear", multiplier=0.5, in_channels=3, out_channels=None, bias=False):
+        super().__init__()
+        if n_stages < 0 or method not in self.METHODS:
+            raise ValueError(f"n_stages must not be negative and method one of {', '.join(self.METHODS)}")
+        self.n_stages, self.method, self.multiplier = n_stages, method, multiplier
+        self.remap_output = out_channels is not None
+        if self.remap_output:
+            self.channel_mapper = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x):
+        for _ in range(self.n_stages):
+            x = nn.functional.interpolate(x, scale_factor=self.multiplier, mode=self.method)
+        return self.channel_mapper(x) if self.remap_output else x
+
+    encode = forward
+
+
 class FrozenCLIPEmbedder(AbstractEncoder):
     """Prompts -> hidden states of CLIP's text tower [B, max_length, hidden_size], after its final layer norm.
 
