@@ -61,10 +61,10 @@ def resolve(name_or_path: str | os.PathLike | None = None, config: str | os.Path
     """
     known = None
     if name_or_path is None:
-        known = NAMES["sd-v1-4" if find(SD_CKPT).is_file() else "toy"]
+        known = NAMES["sd-v1-4" if _installed(SD_CKPT).is_file() else "toy"]
     elif isinstance(name_or_path, str):
         known = NAMES.get(name_or_path.lower())
-    path = find(known[0] if known else name_or_path)
+    path = _installed(known[0]) if known else find(name_or_path)
     if not path.exists():
         hint = "put the checkpoint there" if known else f"give a file, a diffusers folder or one of {', '.join(NAMES)}"
         raise UserError(f"no model at {path}: {hint}")
@@ -77,6 +77,12 @@ def resolve(name_or_path: str | os.PathLike | None = None, config: str | os.Path
     if not config_path.is_file():
         raise UserError(f"no configuration at {config_path}")
     return path, config_path
+
+
+def _installed(checkpoint: str) -> Path:
+    """Where a known model's checkpoint is; the same file converted to .safetensors will do."""
+    converted = find(Path(checkpoint).with_suffix(".safetensors"))
+    return converted if converted.is_file() and not find(checkpoint).is_file() else find(checkpoint)
 
 
 def read_state_dict(path: str | os.PathLike, unsafe_pickle: bool = False) -> "dict[str, torch.Tensor]":

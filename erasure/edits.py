@@ -53,8 +53,7 @@ def _checkpoint(model: nn.Module, path: Path) -> Edit:
     tensors = read_state_dict(path) if path.is_dir() else read_tensors(path)
     known = set(model.state_dict())
     schedule = {name for name, _ in model.named_buffers(recurse=False)}
-    unet = key_maps.unet_keys_map(key.removeprefix(UNET) for key in known if key.startswith(UNET))
-    names = {new: UNET + old for old, new in unet.items()} | {old: UNET + old for old in unet}
+    names = _names_of_unet(known)
     values = {}
     for key, tensor in tensors.items():
         if key in schedule or key.startswith(_NOT_LOADED) or key.endswith("position_ids"):
@@ -64,7 +63,17 @@ def _checkpoint(model: nn.Module, path: Path) -> Edit:
         values[names.get(key, key)] = tensor
     if not known & values.keys():
         raise UserError(f"{path} changes nothing: none of its {len(tensors)} tensors is one of the model")
-    return Edit(method="checkpoint", concepts=[path.name], settings={}, base={}, tensors=values, kind="checkpoint")
+    return Edit(method="checkpoint", concepts=[], settings={}, base={}, tensors=values, kind="checkpoint")
+
+
+def _names_of_unet(known: set[str]) -> dict[str, str]:
+    """Any name of a UNet weight in a file of the UNet alone -> its full name."""
+    unet = [key.removeprefix(UNET) for key in known if key.startswith(UNET)]
+    names = {key: UNET + key for key in unet}
+    try:
+        return names | {new: UNET + old for old, new in key_maps.unet_keys_map(unet).items()}
+    except UserError:  # a network that diffusers has no names for
+        return names
 
 
 def compose(edits: Sequence[Edit]) -> Edit:

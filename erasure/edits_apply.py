@@ -133,7 +133,7 @@ def _attach_tensors(model: nn.Module, edit: "Edit", stack: list[Applied]) -> Att
     """New values of UNet weights, under their names without ``model.diffusion_model.``."""
     targets = _targets(model)
     values = {UNET + key: value for key, value in edit.tensors.items() if UNET + key in targets}
-    attached = replace_weights(targets, _added_up(model, targets, values, edit, stack), edit.label())
+    attached = replace_weights(targets, _added_up(targets, values, edit, stack), edit.label())
     attached.matched = [key.removeprefix(UNET) for key in attached.matched]
     return attached
 
@@ -187,25 +187,23 @@ def fitted(value: Tensor, shape: torch.Size, name: str, label: str) -> Tensor:
     raise UserError(f"{label} is for another model: {name} is {list(value.shape)} in it, {list(shape)} in the model")
 
 
-def _added_up(model, targets, values: dict[str, Tensor], edit: "Edit", stack: list[Applied]) -> dict[str, Tensor]:
+def _added_up(targets, values: dict[str, Tensor], edit: "Edit", stack: list[Applied]) -> dict[str, Tensor]:
     """`values`, where an earlier edit of the same base changed the same weights plus what that edit changed."""
     first: dict[str, Tensor] = {}
-    for earlier in stack:
+    for earlier in reversed(stack):
         if earlier.edit.kind == "tensors" and earlier.edit.base.get("sha256") == edit.base.get("sha256"):
-            first = earlier.attached.originals | first
-    shared = [name for name in values if name in first]
-    if not shared:
-        return values
-    logger.warning(
-        "%s changes %d tensors that an earlier edit changed too: their changes are added, which no paper vouches for",
-        edit.label(),
-        len(shared),
-    )
+            first |= earlier.attached.originals
     summed = {}
-    for name in shared:
+    for name in values.keys() & first.keys():
         current = targets[name].data
         new = fitted(values[name], current.shape, name, edit.label()).to(current.device, torch.float32)
         summed[name] = current.float() + (new - first[name].to(current.device, torch.float32))
+    touched = {name for earlier in stack for name in earlier.attached.originals}
+    if summed:
+        what = "their changes are added, which no paper vouches for"
+        logger.warning("%s changes %d tensors that an earlier edit changed too: %s", edit.label(), len(summed), what)
+    if replaced := values.keys() & touched - summed.keys():
+        logger.warning("%s replaces %d tensors that were changed before", edit.label(), len(replaced))
     return values | summed
 
 

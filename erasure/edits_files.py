@@ -30,6 +30,8 @@ class Edit:
 
     def label(self) -> str:
         """For messages: the method and what it erased."""
+        if self.kind == "checkpoint":
+            return "the checkpoint"
         return f"the {self.method} edit" + (f" of {', '.join(self.concepts)}" if self.concepts else "")
 
 

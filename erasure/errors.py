@@ -1,9 +1,11 @@
 """A user's mistake ends in one clear line and exit code 2, never in a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+_OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full or read-only disk is no bug either
 INTERRUPTED = 130  # what a shell reports for a program stopped with Ctrl-C
 
 
@@ -14,13 +16,17 @@ class UserError(Exception):
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a script's `main` and leave the process with the exit code that fits.
 
-    0 or what `main` returned; 2 after a `UserError`, a missing file or a file of the wrong kind; 130 after Ctrl-C.
+    0 or what `main` returned; 2 after a `UserError`, a file that is missing, in the way, of the wrong kind or forbidden,
+    or a full disk; 130 after Ctrl-C.
     """
     try:
         code = main() or 0
     except UserError as error:
         code = _complain(str(error))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        kinds = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+        if not isinstance(error, kinds) and error.errno not in _OUTSIDE:
+            raise
         code = _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)

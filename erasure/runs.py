@@ -68,7 +68,9 @@ def save_safetensors(
     """Write tensors; values of `metadata` that are not strings are stored as JSON, as the format's header has only strings."""
     from safetensors.torch import save_file
 
-    header = {k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in (metadata or {}).items()}
+    header = {
+        k: v if isinstance(v, str) else json.dumps(v, sort_keys=True, default=str) for k, v in (metadata or {}).items()
+    }
     with atomic_path(path) as temporary:
         save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, temporary, metadata=header)
 

@@ -18,6 +18,7 @@ if __name__ == "__main__":  # from a plain checkout
 
 from erasure.errors import UserError, run
 
+_LARGE = 500_000_000  # bytes
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -74,6 +75,8 @@ def main(argv=None) -> None:
         raise UserError(f"{target}: input and output are the same file")
     if not args.base and is_edit(source):
         raise UserError(f"{source}: an edit holds only what was changed: name its base model with --base")
+    if source.is_file() and source.stat().st_size > _LARGE:
+        print(f"converting {source}: {source.stat().st_size / 1e9:.1f} GB, which takes a while", flush=True)
     for file in convert(source if source.exists() else args.input, target, args):
         print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
 

@@ -13,6 +13,7 @@ from erasure.errors import UserError
 from erasure.runs import ROOT
 from methods.esd.convertModels import main, parse, savemodelDiffusers
 from tests.tiny import save_tiny_config, tiny_model
+from tests.unit.test_checkpoint_files import Payload
 
 SCRIPT = ROOT / "methods" / "esd" / "convertModels.py"
 UNET, VAE, TEXT = (key_maps.PREFIXES[part] for part in ("unet", "vae", "text_encoder"))
@@ -128,6 +129,7 @@ def write_bad_files():
     save_file(text, "text.safetensors")
     save_file({UNET + "out.2.weight": torch.ones(1)}, "part.safetensors")
     edits.save(edits.Edit("esd", [], {}, {}, {"out.2.bias": torch.ones(4)}), "edit.safetensors")
+    torch.save({"state_dict": text, "callbacks": Payload("payload-ran")}, "malicious.ckpt")
     open("empty.ckpt", "w").close()
     open("page.pt", "w").write("<html>not found</html>")
     content = open("tiny.safetensors", "rb").read()
@@ -143,6 +145,9 @@ BAD = {
     "wrong base": (["edit.safetensors", "out.pt", "--base", "tiny.safetensors"], "was made for"),
     "empty": (["empty.ckpt", "out.pt"], "empty"),
     "web page": (["page.pt", "out.safetensors"], "web page"),
+    "malicious": (["malicious.ckpt", "out.pt"], "run code"),
+    "wrong shape": (["part.safetensors", "out.pt", "--base", "tiny.safetensors"], "another model"),
+    "changes nothing": (["tiny.safetensors", "out.pt", "--base", "tiny.safetensors"], "changes nothing"),
     "truncated": (["half.safetensors", "out.pt"], "damaged"),
     "no averages": (["tiny.safetensors", "out.pt", "--weights", "ema"], "moving averages"),
     "no configuration": (["tiny.safetensors", "folder", "--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -161,11 +166,13 @@ def test_wrong_input_is_one_line(case, place):
     assert sorted(os.listdir()) == before
 
 
-def test_exit_code_2_without_a_traceback(place):
+@pytest.mark.parametrize("case", ("truncated", "malicious", "output in no folder"))
+def test_exit_code_2_without_a_traceback(case, place):
     write_bad_files()
-    done = run("half.safetensors", "out.pt", cwd=place)
-    assert done.returncode == 2 and done.stderr.startswith("error: half.safetensors: damaged")
-    assert done.stderr.count("\n") == 1 and done.stdout == ""
+    arguments, said = BAD[case]
+    done = run(*arguments, cwd=place)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and said in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stdout == "" and not (place / "payload-ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,8 @@ def test_default_is_stable_diffusion_where_it_is_installed(tmp_path, monkeypatch
     path.touch()
     assert base_models.resolve()[0].resolve() == path
     assert base_models.resolve("SD-v1-4")[0].resolve() == path
+    converted = path.rename(path.with_suffix(".safetensors"))
+    assert base_models.resolve()[0].resolve() == base_models.resolve("sd-v1-4")[0].resolve() == converted
 
 
 def test_the_hash_of_a_large_file_is_remembered(raw, config, tmp_path, monkeypatch):

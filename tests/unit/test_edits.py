@@ -241,6 +241,13 @@ def test_overlapping_edits_add_their_changes(base, caplog):
     assert unchanged(base)
 
 
+def test_a_forced_edit_says_that_it_replaces(base, caplog):
+    second = make(base, seed=1, base={"sha256": "0" * 64})
+    with edits.apply(base[0], make(base), base[1]), edits.apply(base[0], second, base[1], force=True):
+        assert in_model(base, second)
+    assert f"replaces {len(second.tensors)} tensors" in caplog.text
+
+
 def test_an_edit_made_on_top_of_another(base):
     """Its base is the edited model: it fits while the first one is applied, and replaces what it changes."""
     first = make(base)

@@ -111,6 +111,8 @@ def fail(error):
         (lambda: 1, 1, ""),
         (fail(errors.UserError("row 3:\n no prompt")), 2, "error: row 3: no prompt\n"),
         (lambda: open("/nowhere/at-all"), 2, "error: No such file or directory: /nowhere/at-all\n"),
+        (fail(FileExistsError(17, "File exists", "out")), 2, "error: File exists: out\n"),
+        (fail(OSError(28, "No space left on device")), 2, "error: [Errno 28] No space left on device\n"),
         (fail(KeyboardInterrupt()), errors.INTERRUPTED, None),
     ],
 )
@@ -122,6 +124,7 @@ def test_exit_codes(main, code, message, capsys):
     assert "Traceback" not in printed and (message is None or printed == message)
 
 
-def test_a_bug_is_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        errors.run(lambda: 1 / 0)
+@pytest.mark.parametrize("error", (ZeroDivisionError(), ConnectionResetError(104, "reset"), OSError("odd")))
+def test_a_bug_is_not_hidden(error):
+    with pytest.raises(type(error)):
+        errors.run(fail(error))
