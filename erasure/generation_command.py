@@ -114,17 +114,18 @@ class Choice:
 def choose_model(args: argparse.Namespace) -> Choice:
     """Resolve --model_name, --base and --edit. UserError if a name stands for nothing (published: the base was used)."""
     name, base = args.model_name.strip(), _base_name(args.base)
-    edits, own = [], None
+    own = None
     if name.lower() in NAMES:
         if base is not None and base_models.resolve(base)[0] != base_models.resolve(name.lower())[0]:
             raise UserError(f"--model_name {name} and --base {args.base} are two different models; leave one out")
         base = name.lower()
     elif name.lower() != "original":
         own = find_weights(name)
-        edits.append(own)
-    edits += [find_weights(given) for given in args.edit]
-    labels = [_label(name, own)] if own or not args.edit else []
-    labels += [_label(given, path) for given, path in zip(args.edit, edits[-len(args.edit) :], strict=False)]
+    extra = [find_weights(given) for given in args.edit]
+    edits = ([own] if own else []) + extra
+    # a base with edits is not to share a folder with the bare base
+    labels = [_label(name, own)] if own or not extra else []
+    labels += [_label(given, path) for given, path in zip(args.edit, extra, strict=True)]
     config = args.config
     if base is None and edits:
         base, config = _base_of(edits[0], config)
@@ -137,7 +138,6 @@ def find_weights(name: str) -> Path:
 
     if name.lower().startswith("sd-v2"):
         raise UserError(f"{name}: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
-
     folder = find(name)
     if name and (folder / "unet").is_dir():
         return folder

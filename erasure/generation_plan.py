@@ -26,6 +26,7 @@ from erasure.runs import atomic_path
 STAMP = "made-from"
 _STAMP_VERSION = 1
 _PLACES = ("name", "path", "config_path", "file")  # where something was found says nothing about what it is
+_IN_WEIGHTS = ("tensors", "checkpoint")  # kinds of edits that are nothing but other weights
 _TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.tmp\.\w+")
 
 
@@ -130,9 +131,16 @@ class Stamps:
 
 
 def _contents(value: Any) -> Any:
+    """What an identity says about what a model is, besides the weights, which are hashed as they are in the model."""
     if isinstance(value, Mapping):
         return {key: _contents(item) for key, item in value.items() if key not in _PLACES}
-    return [_contents(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [_contents(item) for item in value if not _is_in_weights(item)]
+    return value
+
+
+def _is_in_weights(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.get("kind") in _IN_WEIGHTS
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Sources: the evaluation scripts of ESD, UCE, RECE, SepCE, MACE and CPE. ESD, UCE
 RECE and CPE on the GPU, which gives other images for the same seed.
 """
 
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -77,7 +78,9 @@ def check(s: GenerationSettings) -> None:
         value = getattr(s, name)
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")
-    if s.eta < 0:
+    if not math.isfinite(s.guidance):
+        raise UserError(f"guidance must be a number, not {s.guidance}")
+    if not 0 <= s.eta < math.inf:
         raise UserError(f"eta must not be negative, and is {s.eta}")
     if s.eta and s.sampler != "ddim":
         raise UserError(f"sampler {s.sampler} is deterministic: eta must be 0, not {s.eta}; ddim can add noise")

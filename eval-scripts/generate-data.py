@@ -57,9 +57,9 @@ def make_rows(prompt: str, count: int, seed: int, sequential: bool) -> list[prom
 def choose_model(args: argparse.Namespace) -> generation_command.Choice:
     try:
         return generation_command.choose_model(args)
-    except UserError as error:
+    except generation_command.NoSuchModel:
         label = args.model_name.strip()
-        if not args.allow_base or not str(error).startswith("no model " + repr(label)):
+        if not args.allow_base:
             raise
         print(
             f"note: there is no model {label!r}, so it only names the folder: images of the base model", file=sys.stderr
@@ -78,6 +78,7 @@ def write_seeds(rows: list[prompts.Row], path: Path) -> None:
 
 def main() -> None:
     args = build_parser().parse_args()
+    args.naming = "case"  # whatever the preset: seeds repeat, and so would names made of prompt and seed
     rows = make_rows(args.prompt, args.num_images, args.seed, args.sequential_seeds)[max(args.from_case, 0) :]
     if not rows:
         raise UserError(f"no images to draw: --num_images {args.num_images}, --from_case {args.from_case}")
