@@ -99,8 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    arguments = build_parser().parse_args()
+def main(argv: list[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
     path, config_path = _announce_base(arguments)
 
     import torch
@@ -158,7 +158,6 @@ def _print_next(arguments, out: Path) -> None:
     command = ["python", script if here else str(ROOT / script)]
     command += ["--model_name", str(out) if arguments.save_path else out.name]
     command += ["--prompts_path", prompts if here else str(ROOT / prompts), "--save_path", "outputs"]
-    command += ["--ckpt_path", arguments.ckpt_path] if arguments.ckpt_path else []
     print(f"draw pictures with it:\n  {shlex.join(command)}", flush=True)
 
 

@@ -51,7 +51,7 @@ def draw(settings: EsdSettings, iteration: int, channels: int = 4) -> Draws:
 
 
 class Trainer:
-    """A model in training. As a context manager it freezes all other weights, and after an error restores the base."""
+    """A model in training. As a context manager it freezes all other weights, and at the end restores the base."""
 
     def __init__(self, model, settings: EsdSettings):
         unet = model.model.diffusion_model
@@ -83,12 +83,11 @@ class Trainer:
             parameter.requires_grad_(True)
         return self
 
-    def __exit__(self, error_type, *_) -> None:
+    def __exit__(self, *_) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         for parameter, required in self._required_grad.items():
             parameter.requires_grad_(required)
-        if error_type is not None:
-            self.frozen.restore()
+        self.frozen.restore()
 
     # ---- one iteration ----------------------------------------------------------------------------------------------
 
@@ -169,13 +168,12 @@ def train_esd(
     *,
     force: bool = False,
 ) -> Edit:
-    """Erase what `settings` say from `model` (LatentDiffusion, float32), which holds the trained weights afterwards.
+    """Train the edit that erases what `settings` say from `model` (LatentDiffusion, float32); the model stays as it is.
 
     identity: the model's BaseIdentity. out: the run's folder; the edit, the published files, losses and settings go
     there. `resume` continues a run that was killed, or starts one where there is none. A run that is finished is not
     repeated: its edit is loaded and returned. `force` discards what is there. `progress`: a bar and a few lines on
-    stdout. UserError for settings that do not fit the model or the folder, and for a loss that is NaN; the model is
-    then the base again.
+    stdout. UserError for settings that do not fit the model or the folder, and for a loss that is NaN.
     """
     say = print if progress else lambda *_: None
     folder = RunFolder(out, settings, identity)
@@ -231,7 +229,7 @@ def _train(trainer: Trainer, folder: RunFolder, progress: bool) -> float:
 
 
 def _finish(trainer: Trainer, folder: RunFolder, facts: dict) -> Edit:
-    edit = folder.edit_of(trainer.tensors())
+    edit = folder.edit_of({name: tensor.cpu() for name, tensor in trainer.tensors().items()})
     folder.write_losses(trainer.losses)
     folder.plot_losses(trainer.losses)
     folder.write_settings(**facts)
