@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from toyworld.concepts import OBJECTS
@@ -59,9 +59,8 @@ class Run:
 
     concept: str
     out: Path
-    model: object
-    identity: object
-    facts: dict[str, str]
+    device: str
+    facts: dict[str, str] = field(default_factory=dict)  # for the foot of the report
 
     def __post_init__(self):
         from erasure.prompts import read_csv

@@ -1,0 +1,9 @@
+#!/bin/sh
+# sh shell_scripts/quickstart.sh                          set up if needed, erase "Van Gogh" from the embedded model, report
+# sh shell_scripts/quickstart.sh --concept "golf ball"    arguments go to python -m toyworld.quickstart (--help lists them)
+set -eu
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+
+sh "$ROOT/shell_scripts/setup.sh"
+# the caller's directory stays the working one, so that paths among the arguments mean what the caller meant
+exec "$ROOT/.venv/bin/python" -m toyworld.quickstart "$@"

@@ -1,0 +1,94 @@
+"""The embedded model, its judge, and edits trained once for the whole run (also across workers)."""
+
+import contextlib
+import fcntl
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from erasure import base_models, edits
+from erasure.generation import generate, settings
+from erasure.metrics.judging import judge_folder
+from erasure.prompts import Row
+from toyworld.captions import evaluation_prompts
+from toyworld.judge import load_judge
+
+SEED = 0
+FIRST_SEED = 50_000  # of the pictures; the shipped evaluation and the quickstart use others
+
+
+def rows_of(per_concept: int, target: str, target_prompts: int = 20) -> list[Row]:
+    """`per_concept` prompts of every concept, and `target_prompts` of the target."""
+    seen, rows = defaultdict(int), []
+    for i, asked in enumerate(evaluation_prompts(target_prompts, seed=1)):
+        seen[asked.concept] += 1
+        if seen[asked.concept] <= (target_prompts if asked.concept == target else per_concept):
+            rows.append(
+                Row(i, asked.prompt, FIRST_SEED + i, extra={"concept_kind": asked.kind, "concept": asked.concept})
+            )
+    return rows
+
+
+@dataclass
+class Shares:
+    """Share of pictures that show what their prompt names, by kind and concept."""
+
+    by_concept: dict[tuple[str, str], float]
+
+    def kind(self, kind: str, but: str) -> dict[str, float]:
+        return {concept: share for (k, concept), share in self.by_concept.items() if k == kind and concept != but}
+
+    def mean(self, kind: str, but: str) -> float:
+        return float(np.mean(list(self.kind(kind, but).values())))
+
+
+class Bench:
+    """Draws and judges; everything it makes lies in one folder that the workers share."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.judge = load_judge()
+
+    @contextlib.contextmanager
+    def locked(self, name: str):
+        """One worker at a time: the second finds what the first has made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def measure(self, name: str, rows: list[Row], edit=None) -> Shares:
+        """Shares of the base model's pictures, or of those with an edit."""
+        model, identity = base_models.load("toy")
+        facts = {"base": identity.to_dict(), "edits": [edit.settings] if edit else []}
+        with self.locked(name), edits.apply(model, edit, identity) if edit else contextlib.nullcontext():
+            generate(model, rows, self.folder / name, settings("toy"), facts, progress=False)
+        right = defaultdict(list)
+        for j in judge_folder(self.folder / name, rows, self.judge.predict):
+            right[j.concept_kind, j.concept].append(j.shown)
+        return Shares({concept: float(np.mean(shown)) for concept, shown in right.items()})
+
+    def esd(self, prompt: str, train_method: str):
+        """The edit that the embedded model's preset makes of a prompt, and the seconds that its training took."""
+        from erasure.runs import read_json
+        from methods.esd.settings import EsdSettings
+        from methods.esd.training import train_esd
+
+        chosen = dict(prompt=prompt, train_method=train_method, seed=SEED, save_format="edit")
+        s = EsdSettings.for_family("toy", **chosen)
+        with self.locked(s.run_name):
+            model, identity = base_models.load("toy")
+            edit = train_esd(model, identity, s, self.folder / s.run_name, resume=True, progress=False)
+        return edit, read_json(self.folder / s.run_name / "settings.json")["seconds"]
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory):
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    return Bench(shared / "behaviour")
