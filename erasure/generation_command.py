@@ -116,7 +116,7 @@ def choose_model(args: argparse.Namespace) -> Choice:
     name, base = args.model_name.strip(), _base_name(args.base)
     own = None
     if name.lower() in NAMES:
-        if base is not None and base_models.resolve(base)[0] != base_models.resolve(name.lower())[0]:
+        if base is not None and _place(base) != _place(name):
             raise UserError(f"--model_name {name} and --base {args.base} are two different models; leave one out")
         base = name.lower()
     elif name.lower() != "original":
@@ -148,6 +148,10 @@ def find_weights(name: str) -> Path:
             f"no model {name!r}: give original, {names}, the name of a run or file under models/, or a path"
         )
     return path
+
+
+def _place(base: str) -> Path:
+    return find(NAMES[base.lower()][0] if base.lower() in NAMES else base).resolve()
 
 
 def _base_name(base: str | None) -> str | None:
