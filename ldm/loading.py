@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from os import PathLike
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ldm.util import instantiate_from_config
 
@@ -42,7 +43,7 @@ def load_model_from_config(config, ckpt, device="cpu", verbose=False, *, dtype=t
     weights once. `verbose` reports what was ignored. Raises CheckpointError for missing, unknown or misshapen weights.
     """
     state_dict = _read(ckpt) if isinstance(ckpt, (str, PathLike)) else ckpt
-    with torch.device("meta"):
+    with torch.device("meta"), _NoRandomWeights():
         model = instantiate_from_config(_model_node(config))
     state_dict, ignored = _split(model, state_dict)
     if verbose and ignored:
@@ -74,6 +75,21 @@ def init_from_ckpt(module, path, ignore_keys=()):
         if keys:
             logger.warning("%s: %s keys: %s", path, kind, _few(keys))
     return result.missing_keys, result.unexpected_keys
+
+
+class _NoRandomWeights(TorchFunctionMode):
+    """Skips filling new weights. On the meta device that fills nothing, but takes a second and imports torch._dynamo."""
+
+    SKIPPED = frozenset(
+        [getattr(torch.nn.init, name) for name in ("uniform_", "normal_", "kaiming_uniform_", "xavier_uniform_")]
+        + [torch.Tensor.uniform_, torch.Tensor.normal_]
+    )
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in self.SKIPPED:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _model_node(config):
