@@ -1,6 +1,6 @@
 """Every tensor of the published Stable Diffusion v1 checkpoints is loaded, by name and shape, into the full-size model.
 
-The weights take no memory: each is one number, seen through the shape of the real tensor.
+On the meta device, where weights have names, shapes and types but take no memory.
 """
 
 import copy
@@ -36,13 +36,17 @@ def _files():
 
 
 def checkpoint(catalogue, file):
-    """State dict of one published file; every tensor is filled with the number of its key."""
-    groups, extra = file["groups"], file.get("extra", [])
-    state_dict = {}
-    for number, (key, (shape, dtype, group)) in enumerate(catalogue["keys"].items()):
-        if group in groups or key in extra:
-            state_dict[key] = torch.tensor(number).to(getattr(torch, dtype)).expand(shape)
-    return state_dict
+    """State dict of one published file."""
+    wanted, extra = file["groups"], file.get("extra", [])
+    return {
+        key: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+        for key, (shape, dtype, group) in catalogue["keys"].items()
+        if group in wanted or key in extra
+    }
+
+
+def load(config, stored, **options):
+    return load_model_from_config(config, stored, device="meta", **options)
 
 
 def expected_keys(catalogue, groups=("schedule", "unet", "vae", "text_encoder")):
@@ -66,20 +70,17 @@ def test_published_file(catalogue, config, name):
             continue
         chosen, found = choose_weights(stored, weights)
         assert found == which
-        model = load_model_from_config(config, chosen)
-        state = model.state_dict()
-        assert {key: tuple(value.shape) for key, value in state.items()} == expected_keys(catalogue)
         for key, (_, _, group) in catalogue["keys"].items():
-            if group in ("unet", "vae", "text_encoder") and key in state:
-                source = average(key) if weights == "ema" and group == "unet" else key
-                assert state[key].flatten()[0] == stored[source].flatten()[0], key
-        assert not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
+            if group in ("unet", "vae") and key in chosen:
+                assert chosen[key] is stored[average(key) if weights == "ema" and group == "unet" else key]
+        state = load(config, chosen).state_dict()
+        assert {key: tuple(value.shape) for key, value in state.items()} == expected_keys(catalogue)
+        assert all(value.dtype == torch.float32 for value in state.values())
 
 
 def test_order_and_size_of_the_parts(catalogue, config):
-    model = load_model_from_config(
-        config, choose_weights(checkpoint(catalogue, {"groups": ["unet", "vae", "text_encoder"]}))[0]
-    )
+    stored = checkpoint(catalogue, {"groups": ["unet", "vae", "text_encoder"]})
+    model = load(config, choose_weights(stored)[0])
     order = [key for key in catalogue["keys"] if not key.endswith("position_ids") and not key.startswith(EMA)]
     assert list(model.state_dict()) == order
     sizes = {group: 0 for group in catalogue["numel"]}
@@ -96,26 +97,22 @@ def test_averages_in_a_model_that_keeps_them(catalogue, config):
     config.params.use_ema = True
     groups = ["schedule", "unet", "ema", "vae", "text_encoder"]
     stored = checkpoint(catalogue, {"groups": groups})
-    model = load_model_from_config(config, stored)
-    state = model.state_dict()
+    state = load(config, stored).state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == expected_keys(catalogue, groups)
-    for key in state:
-        if key.startswith(EMA):
-            assert state[key].flatten()[0] == stored[key].flatten()[0], key
+    for key, value in state.items():
+        assert str(value.dtype) == f"torch.{catalogue['keys'][key][1]}", key
 
 
 @pytest.mark.parametrize("form", ("half precision", "no text_model level"))
 def test_pruned_files(catalogue, config, form):
     stored = checkpoint(catalogue, {"groups": ["unet", "vae", "text_encoder"]})
     if form == "half precision":  # position_ids included
-        stored = {key: torch.ones((), dtype=torch.float16).expand(value.shape) for key, value in stored.items()}
+        stored = {key: value.half() for key, value in stored.items()}
     else:
         stored = {key.replace(f"{TEXT}text_model.", TEXT): value for key, value in stored.items()}
-    if form == "half precision":  # a conversion would need memory: the model is loaded as it is stored
-        model = load_model_from_config(config, stored, dtype=torch.float16)
-    else:
-        model = load_model_from_config(config, stored)
-    assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == expected_keys(catalogue)
+    state = load(config, stored).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == expected_keys(catalogue)
+    assert all(value.dtype == torch.float32 for value in state.values())
 
 
 @pytest.mark.parametrize("prefix", (UNET, "first_stage_model.", TEXT))
@@ -124,8 +121,8 @@ def test_any_missing_renamed_or_misshapen_tensor_is_refused(catalogue, config, p
     key = [key for key in stored if key.startswith(prefix)][-1]
     without = {name: value for name, value in stored.items() if name != key}
     with pytest.raises(CheckpointError, match=f"missing keys: {key}"):
-        load_model_from_config(config, without)
+        load(config, without)
     with pytest.raises(CheckpointError, match=f"unexpected keys: {key}x"):
-        load_model_from_config(config, without | {key + "x": stored[key]})
+        load(config, without | {key + "x": stored[key]})
     with pytest.raises(CheckpointError, match=f"size mismatch for {key}"):
-        load_model_from_config(config, without | {key: stored[key][..., None]})
+        load(config, without | {key: stored[key][..., None]})

@@ -5,6 +5,7 @@ import torch
 
 from ldm.modules import attention_backend
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
+from ldm.modules.diffusionmodules.util import normalization
 from tests.golden.golden_data import load_json
 
 
@@ -102,6 +103,20 @@ def test_use_fp16_builds_a_half_model_that_takes_float32_inputs():
     x, t, context = inputs()
     out = unet(x, t, context=context)
     assert unet.dtype == torch.float16 and out.dtype == torch.float32 and torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("memory_format", (torch.contiguous_format, torch.channels_last))
+@torch.no_grad()
+def test_normalisation_of_half_precision_is_computed_in_float32(dtype, memory_format):
+    """A mean far above the deviation: sums in half precision would lose everything."""
+    norm = normalization(64)
+    x = (100 + torch.randn(2, 64, 24, 24)).to(dtype).contiguous(memory_format=memory_format)
+    expected = norm(x.float())
+    for weights in (dtype, torch.float32):  # float32 weights: as under autocast
+        out = norm.to(weights)(x)
+        assert out.dtype == dtype
+        assert (out.float() - expected).abs().max() <= 2 * torch.finfo(dtype).eps * expected.abs().max()
 
 
 def test_half_precision_trains():
