@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ldm.modules.attention_backend import attention
+from ldm.modules.diffusionmodules.util import GroupNorm, zero_module
 from ldm.modules.diffusionmodules.util import checkpoint as run_checkpointed
-from ldm.modules.diffusionmodules.util import zero_module
 
 __all__ = [
     "BasicTransformerBlock",
@@ -57,7 +57,7 @@ def init_(tensor):
 
 def Normalize(in_channels):
     """GroupNorm of the attention layers: 32 groups, eps 1e-6 (the UNet's other norms use 1e-5)."""
-    return nn.GroupNorm(num_groups=32, num_channels=in_channels, eps=1e-6, affine=True)
+    return GroupNorm(num_groups=32, num_channels=in_channels, eps=1e-6, affine=True)
 
 
 class GEGLU(nn.Module):
