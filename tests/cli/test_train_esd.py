@@ -78,9 +78,9 @@ def test_run_from_another_directory(place):
 
 
 def test_kill_9_and_resume(place, script):
-    many = [*TINY, *QUICK, "--iterations", "40", "--checkpoint_every", "1"]
+    many = [*TINY, *QUICK, "--iterations", "30", "--checkpoint_every", "1"]
     process = start(*many, cwd=place)
-    folder = place / "models" / "compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_40-lr_0.0001"
+    folder = place / "models" / "compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_30-lr_0.0001"
     while not (folder / "checkpoint.safetensors").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -29,8 +29,10 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def model():
-    """Shared by all tests: training gives the base back."""
-    return tiny_model()
+    """Shared by all tests, since training gives the base back; laid out in memory as a loaded model is."""
+    model = tiny_model()
+    model.model.diffusion_model.to(memory_format=torch.channels_last)
+    return model
 
 
 @pytest.fixture(autouse=True)
