@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-MODELS = {"toy": "configs/toy/v1-inference.yaml", "sd-v1": "configs/stable-diffusion/v1-inference.yaml"}
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -1,5 +1,6 @@
 """What the figures were measured on, and processes of their own for peak memory."""
 
+import contextlib
 import json
 import os
 import platform
@@ -48,8 +49,10 @@ def _cpu() -> tuple[str, bool]:
 
 
 def reset_peak(device: str) -> int:
-    """Bytes in use now, from where `peak` is counted. On a CPU that is the process's peak so far."""
+    """Bytes in use now, from where `peak` counts; on a CPU, the peak so far where the system does not reset it."""
     if not device.startswith("cuda"):
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
         return peak(device)
     import torch
 
@@ -63,6 +66,9 @@ def peak(device: str) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, StopIteration):  # getrusage's figure would include the parent's memory on Linux
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

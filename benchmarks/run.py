@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.harness import MODELS, Settings, table
+from benchmarks.harness import Settings, table
+from benchmarks.models import CONFIGS
 from erasure import errors
 
 TOPICS = {  # each is a module of this package; a new method adds one
@@ -33,7 +34,7 @@ def parse_arguments(argv=None):
     topics = "; ".join(f"{name}: {text}" for name, text in TOPICS.items())
     parser.add_argument("topics", nargs="*", metavar="topic", help=f"{topics} (default: all)")
     what = parser.add_argument_group("what")
-    what.add_argument("--models", nargs="+", choices=MODELS, help="default: unet both, esd and images toy only")
+    what.add_argument("--models", nargs="+", choices=CONFIGS, help="default: unet both, esd and images toy only")
     what.add_argument(
         "--dtypes", nargs="+", choices=DTYPES, default=["float32", "bfloat16"], help="default: %(default)s"
     )

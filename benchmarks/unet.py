@@ -2,7 +2,8 @@
 
 import math
 
-from benchmarks.harness import MODELS, Column, Settings, compare, interleave, ratio_columns
+from benchmarks import models
+from benchmarks.harness import Column, Settings, compare, interleave, ratio_columns, seconds_text
 
 TITLE = "UNet beside diffusers' UNet2DConditionModel"
 NOTE = (
@@ -25,8 +26,8 @@ TOKENS = 77
 
 def run(settings: Settings) -> list[dict]:
     rows = []
-    for name in settings.chosen_models(MODELS):
-        pair = build(MODELS[name], settings.device)
+    for name in settings.chosen_models(models.CONFIGS):
+        pair = build(name, settings.device)
         for dtype in settings.dtypes:
             for mode in MODES:
                 side = latent_side(name, dtype, mode, settings)
@@ -47,25 +48,24 @@ def latent_side(name: str, dtype: str, mode: str, settings: Settings) -> int:
     return 64 if affordable else 16
 
 
-def build(config_path: str, device: str):
-    """(our UNet, diffusers' UNet) of a configuration, with the same random weights, in float32 and evaluation mode."""
+def build(name: str, device: str):
+    """(our UNet, diffusers' UNet) of a model's shape, with the same random weights, in float32 and evaluation mode."""
     import torch
-    from omegaconf import OmegaConf
+    from diffusers.utils import logging
 
     from erasure.key_maps import unet_to_diffusers
-    from erasure.runs import find
     from ldm.util import instantiate_from_config
 
-    node = OmegaConf.to_container(OmegaConf.load(find(config_path)).model.params.unet_config)
-    node["params"]["use_checkpoint"] = False
+    logging.set_verbosity_error()
+    node = models.config(name).params.unet_config
     torch.manual_seed(0)
     with torch.device(device):
-        ours, peer = instantiate_from_config(node), diffusers_unet(node["params"])
-    for parameter in ours.parameters():
-        if not parameter.any():  # layers that start at zero would hide those before them
-            torch.nn.init.normal_(parameter, std=0.02)
+        ours, peer = instantiate_from_config(node), diffusers_unet(node.params)
+    models.fill_zeros(ours)
     peer.load_state_dict(unet_to_diffusers(ours.state_dict()))
-    return ours.eval(), peer.eval()
+    return ours.to(
+        memory_format=torch.channels_last
+    ).eval(), peer.eval()  # ours as `load_model_from_config` lays it out
 
 
 def diffusers_unet(params: dict):
@@ -129,8 +129,6 @@ def _call(forward, network, mode: str):
 
 
 def _show(row: dict) -> None:
-    from benchmarks.harness import seconds_text
-
     print(
         f"  {row['model']} {row['latents']} {row['dtype']} {row['mode']}: ours {seconds_text(row['ours_s'])}, "
         f"peer {seconds_text(row['peer_s'])}, peer / ours {row['ratio']:.2f}",
