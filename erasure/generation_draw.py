@@ -14,7 +14,7 @@ from erasure.generation_presets import GenerationSettings, check
 
 _SMALL = 256 * 256  # pixels of an image, up to which it is cheap
 _BATCH_SMALL, _BATCH_LARGE = 16, 4  # beyond 16, images of the embedded model get no faster
-_DECODED_PIXELS = 1 << 19  # decoded at once: per pixel, the decoder needs far more memory than the UNet
+_DECODED_PIXELS = 1 << 17  # decoded at once: per pixel, the decoder needs far more memory than the UNet
 _ENCODED_PROMPTS = 512  # kept; 0.2 MB each for Stable Diffusion
 
 
