@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from erasure import key_maps
-from erasure.edits_export import compvis_state_dict, write_weights
+from erasure.edits.exporting import compvis_state_dict, write_weights
 from erasure.errors import UserError
 from erasure.runs import write_json
 

@@ -18,8 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from erasure import errors, generation_command, prompts, runs
+from erasure import errors, prompts, runs
 from erasure.errors import UserError
+from erasure.generation import command
 
 MAX_SEED = 3000  # published: random.randint(0, 3000)
 
@@ -37,13 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--from_case", type=int, default=0, help="first case to draw (default: %(default)s)")
     what.add_argument("--seed", type=int, default=0, help="what the seeds are drawn from (default: %(default)s)")
     what.add_argument("--sequential_seeds", action="store_true", help="seeds 0, 1, 2, ...; drawn ones can repeat")
-    generation_command.add_model_flags(parser, "a model as in generate-images.py, or just a name for the folder")
+    command.add_model_flags(parser, "a model as in generate-images.py, or just a name for the folder")
     what.add_argument(
         "--allow_base", action=argparse.BooleanOptionalAction, default=True,
         help="draw with the base model if --model_name is no model (default: on)",
     )  # fmt: skip
-    generation_command.add_image_flags(parser)
-    generation_command.add_output_flags(parser)
+    command.add_image_flags(parser)
+    command.add_output_flags(parser)
     return parser
 
 
@@ -54,10 +55,10 @@ def make_rows(prompt: str, count: int, seed: int, sequential: bool) -> list[prom
     return [prompts.Row(case, prompt, row_seed) for case, row_seed in enumerate(seeds)]
 
 
-def choose_model(args: argparse.Namespace) -> generation_command.Choice:
+def choose_model(args: argparse.Namespace) -> command.Choice:
     try:
-        return generation_command.choose_model(args)
-    except generation_command.NoSuchModel:
+        return command.choose_model(args)
+    except command.NoSuchModel:
         label = args.model_name.strip()
         if not args.allow_base:
             raise
@@ -65,7 +66,7 @@ def choose_model(args: argparse.Namespace) -> generation_command.Choice:
             f"note: there is no model {label!r}, so it only names the folder: images of the base model", file=sys.stderr
         )
         args.model_name, args.exp_name = "original", args.exp_name or label
-        return generation_command.choose_model(args)
+        return command.choose_model(args)
 
 
 def write_seeds(rows: list[prompts.Row], path: Path) -> None:
@@ -82,7 +83,7 @@ def main() -> None:
     rows = make_rows(args.prompt, args.num_images, args.seed, args.sequential_seeds)[max(args.from_case, 0) :]
     if not rows:
         raise UserError(f"no images to draw: --num_images {args.num_images}, --from_case {args.from_case}")
-    folder = generation_command.draw(args, choose_model(args), rows)
+    folder = command.draw(args, choose_model(args), rows)
     write_seeds(rows, folder / "seeds.csv")
 
 

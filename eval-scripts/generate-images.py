@@ -1,7 +1,7 @@
 """Draw the images of a prompt CSV with a base model, an edited one, or any checkpoint of one.
 
 python eval-scripts/generate-images.py --model_name toy --prompts_path data/quickstart.csv --save_path images
-python eval-scripts/generate-images.py --model_name compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_150-lr_1e-04 \\
+python eval-scripts/generate-images.py --model_name compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_150-lr_0.0001 \\
     --prompts_path data/quickstart.csv --save_path images
 python eval-scripts/generate-images.py --model_name SD-v1-4 --preset esd --ddim_steps 50 --num_samples 5 \\
     --prompts_path data/vangogh_prompts.csv --save_path images --device cuda:0
@@ -17,9 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from erasure import errors, generation_command, prompts, runs
+from erasure import errors, prompts, runs
 from erasure.errors import UserError
-from erasure.generation_presets import NAMINGS, PRESETS
+from erasure.generation import command
+from erasure.generation.presets import NAMINGS, PRESETS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    generation_command.add_model_flags(
+    command.add_model_flags(
         parser,
         "original (the base), a base by name (SD-v1-4, toy), the name of a run or file under models/, or a path",
     )
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     rows.add_argument("--df_start", type=int, default=0, help="first row by position (default: %(default)s)")
     rows.add_argument("--df_length", type=int, default=None, help="number of rows (default: all)")
     rows.add_argument("--default_seed", type=int, help="seed for a CSV without a column of seeds")
-    generation_command.add_image_flags(parser)
+    command.add_image_flags(parser)
     columns = parser.add_argument_group("columns and names (defaults: the preset's)")
     columns.add_argument(
         "--use_row_guidance", dest="row_guidance", action=argparse.BooleanOptionalAction, default=None,
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="take the size from the columns width and height where they are filled",
     )  # fmt: skip
     columns.add_argument("--naming", choices=NAMINGS, help="file names: case is {case_number}_{k}.png")
-    out = generation_command.add_output_flags(parser)
+    out = command.add_output_flags(parser)
     out.add_argument("--concept", help="with --preset rece: the folder is {save_path}/{concept}/imgs")
     return parser
 
@@ -79,7 +80,7 @@ def main() -> None:
     if args.concept and args.preset != "rece":
         raise UserError("--concept names the folder of --preset rece; without that preset use --exp_name")
     rows = choose_rows(args)
-    folder = generation_command.draw(args, generation_command.choose_model(args), rows, args.concept)
+    folder = command.draw(args, command.choose_model(args), rows, args.concept)
     if args.preset == "rece":
         with runs.atomic_path(folder.parent / "prompts.csv") as copy:
             copy.write_bytes(runs.find(args.prompts_path).read_bytes())

@@ -90,7 +90,7 @@ def _base_names():
 def convert(source: Path | str, target: Path, args: argparse.Namespace) -> list[Path]:
     """Write `target`, in what `args` says; returns the files of weights that were written."""
     from erasure import edits
-    from erasure.edits_export import diffusers_unet, with_position_ids
+    from erasure.edits.exporting import diffusers_unet, with_position_ids
 
     if args.folder:
         from erasure.diffusers_folders import write_folder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from erasure.generation_model import pick_device
+from erasure.generation.models import pick_device
 from tests.cli import generation_place as place_
 from tests.cli.generation_place import BASE, files, pictures, refused
 

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from erasure.generation_presets import NAMINGS
+from erasure.generation.presets import NAMINGS
 from erasure.prompts import Row
 from tests.golden import golden_data
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from erasure import base_models, edits, edits_apply, key_maps
+from erasure import base_models, edits, key_maps
 from erasure.base_models import BaseIdentity
+from erasure.edits import applying
 from erasure.errors import UserError
 from erasure.runs import ROOT, tensors_sha256
 from tests.golden.golden_data import load_json
@@ -34,7 +35,7 @@ def base():
 @pytest.fixture(autouse=True)
 def restored(base):
     yield
-    for applied in reversed(list(edits_apply._stacks.get(base[0], []))):
+    for applied in reversed(list(applying._stacks.get(base[0], []))):
         applied.remove()
     assert unchanged(base)
 
@@ -341,7 +342,7 @@ def test_nan_nothing_and_unknown_kinds(base):
 
 def test_a_method_adds_its_own_kind(base, tmp_path, monkeypatch):
     """A map shared by all keys and values, as a later method may have it; nothing else has to know."""
-    monkeypatch.setattr(edits_apply, "KINDS", dict(edits_apply.KINDS))
+    monkeypatch.setattr(applying, "KINDS", dict(applying.KINDS))
 
     @edits.register_kind("shared map")
     def attach(model, edit, stack):
@@ -516,7 +517,7 @@ def test_find_for(tmp_path, monkeypatch):
 
 def test_find_for_looks_in_the_working_directory_first(tmp_path, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
-    monkeypatch.setattr("erasure.edits_files.ROOT", there)
+    monkeypatch.setattr("erasure.edits.files.ROOT", there)
     here.mkdir()
     monkeypatch.chdir(here)
     for root in (there, here):

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from erasure import generation, samplers
+from erasure import samplers
 from erasure.errors import UserError
-from erasure.generation import generate
-from erasure.generation_draw import Painter, resolved, row_noise, size_multiple
-from erasure.generation_plan import batches, images_of, stamp_in
-from erasure.generation_presets import NAMINGS, PRESETS, SAMPLERS, GenerationSettings, image_folder
-from erasure.generation_presets import settings as preset
+from erasure.generation import engine, generate
+from erasure.generation.drawing import Painter, resolved, row_noise, size_multiple
+from erasure.generation.plan import batches, images_of, stamp_in
+from erasure.generation.presets import NAMINGS, PRESETS, SAMPLERS, GenerationSettings, image_folder
+from erasure.generation.presets import settings as preset
 from erasure.prompts import Row
 from tests.tiny import tiny_model
 
@@ -237,7 +237,7 @@ def test_lost_images_come_back_byte_for_byte(model, finished, copied, lost):
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(model, finished, tmp_path, monkeypatch):
-    save, count = generation.save_image, 0
+    save, count = engine.save_image, 0
 
     def interrupted(*arguments):
         nonlocal count
@@ -246,7 +246,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(model, finished, tmp_path,
             raise KeyboardInterrupt
         save(*arguments)
 
-    monkeypatch.setattr(generation, "save_image", interrupted)
+    monkeypatch.setattr(engine, "save_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(model, ROWS, tmp_path, QUICK, IDENTITY, progress=False)
     monkeypatch.undo()

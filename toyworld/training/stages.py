@@ -1,11 +1,16 @@
 """The four networks of the embedded model, each trained by one function that resumes where it stopped."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
+from erasure.runs import atomic_path
 from toyworld.judge import Judge, classification_loss
-from toyworld.training.data import STYLE_CLASSES, SUBJECT_CLASSES
+from toyworld.training.data import STYLE_CLASSES, SUBJECT_CLASSES, to_float
 from toyworld.training.loop import Ema, Schedule, train
 
 LATENT_SCALE = 0.18215
@@ -16,26 +21,43 @@ def _indices(count, batch, generator):
 
 
 def train_judge(pictures, work, steps, autoencoder=None, initial=None):
-    """Style and subject classifier; with an autoencoder, half of every batch has passed through it."""
+    """Style and subject classifier; with an autoencoder, a third of every batch has passed through it."""
     torch.manual_seed(0)
     judge = Judge()
     if initial is not None:
         judge.load_state_dict(initial.state_dict())
     judge.train()
+    passed = None if autoencoder is None else reconstructions(autoencoder, pictures, Path(work) / "reconstructions.npy")
 
     def loss_fn(step, generator):
         index = _indices(len(pictures), 48, generator)
-        images = _augment(pictures.batch(index), generator)
-        if autoencoder is not None:
-            with torch.no_grad():
-                moments = autoencoder.encode(images[:16])
-                images = torch.cat([autoencoder.decode(moments.mode()).clamp(-1, 1), images[16:]])
+        images = pictures.batch(index)
+        if passed is not None:
+            index[:16] = _indices(len(passed), 16, generator)
+            images = torch.cat([to_float(passed[index[:16].numpy()]), images[16:]])
+        images = _augment(images, generator)
         return classification_loss(judge, images, pictures.style[index], pictures.subject[index])
 
     name = "judge" if autoencoder is None else "judge-final"
     lr = 2e-3 if autoencoder is None else 1e-3
     train(name, {"judge": judge}, Schedule(steps, lr), loss_fn, work, weight_decay=0.01)
     return judge.eval()
+
+
+@torch.no_grad()
+def reconstructions(autoencoder, pictures, path, count=2000, batch=32):
+    """What the autoencoder makes of the first `count` pictures, uint8 [count, 128, 128, 3]; computed once."""
+    count = min(count, len(pictures))
+    if path.exists() and len(found := np.load(path, mmap_mode="r")) == count:
+        return found
+    out = []
+    for start in tqdm(range(0, count, batch), desc="reconstruct", mininterval=2):
+        images = pictures.batch(torch.arange(start, min(start + batch, count)))
+        decoded = autoencoder.decode(autoencoder.encode(images).mode())
+        out.append((decoded * 127.5 + 127.5).clamp(0, 255).round().permute(0, 2, 3, 1).byte().numpy())
+    with atomic_path(path) as temporary:
+        np.save(temporary, np.concatenate(out))
+    return np.load(path, mmap_mode="r")
 
 
 def _augment(images, generator):
@@ -80,8 +102,6 @@ def _edge_loss(a, b):
 @torch.no_grad()
 def encode_pictures(autoencoder, pictures, batch=64):
     """Latent means of all pictures, float32 [N, 4, 16, 16], unscaled."""
-    from tqdm import tqdm
-
     out = []
     for start in tqdm(range(0, len(pictures), batch), desc="encode", mininterval=2):
         index = torch.arange(start, min(start + batch, len(pictures)))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from erasure.base_models import NAMES, WEIGHTS
-from erasure.generation_model import DTYPES, Choice, NoSuchModel, choose_model, load
-from erasure.generation_presets import (
+from erasure.generation.models import DTYPES, Choice, NoSuchModel, choose_model, load
+from erasure.generation.presets import (
     NOISE_DEVICES,
     PRESET_OF_FAMILY,
     PRESETS,
@@ -16,7 +16,7 @@ from erasure.generation_presets import (
     GenerationSettings,
     image_folder,
 )
-from erasure.generation_presets import settings as preset_settings
+from erasure.generation.presets import settings as preset_settings
 from erasure.prompts import Row
 from erasure.runs import print_settings
 
@@ -109,7 +109,7 @@ def draw(args: argparse.Namespace, choice: Choice, rows: Sequence[Row], concept:
     from dataclasses import asdict
 
     from erasure.generation import generate
-    from erasure.generation_draw import resolved
+    from erasure.generation.drawing import resolved
 
     preset_settings(args.preset or "toy", **given_settings(args))  # a bad value is known before minutes of loading
     model, identity, family = load(args, choice)

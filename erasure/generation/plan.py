@@ -19,7 +19,7 @@ from PIL import Image as Picture
 from PIL.PngImagePlugin import PngInfo
 
 from erasure.errors import UserError
-from erasure.generation_presets import NAMINGS, GenerationSettings
+from erasure.generation.presets import NAMINGS, GenerationSettings
 from erasure.prompts import Row
 from erasure.runs import atomic_path
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from torch import nn
 
 from erasure import key_maps
-from erasure.edits_apply import KINDS, UNET, Applied, Attached, apply, few, register_kind, replace_weights
-from erasure.edits_export import compvis_state_dict, export_compvis, export_diffusers, write_weights
-from erasure.edits_files import Edit, find_for, is_edit, read, read_header, save
+from erasure.edits.applying import KINDS, UNET, Applied, Attached, apply, few, register_kind, replace_weights
+from erasure.edits.exporting import compvis_state_dict, export_compvis, export_diffusers, write_weights
+from erasure.edits.files import Edit, find_for, is_edit, read, read_header, save
 from erasure.errors import UserError
 from erasure.runs import find
 

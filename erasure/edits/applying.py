@@ -17,7 +17,7 @@ from erasure.errors import UserError
 from erasure.runs import tensors_sha256
 
 if TYPE_CHECKING:
-    from erasure.edits_files import Edit
+    from erasure.edits.files import Edit
 
 logger = logging.getLogger(__name__)
 

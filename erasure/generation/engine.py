@@ -1,7 +1,4 @@
-"""Rows of a prompt CSV -> images, for any model and every family's settings.
-
-    rows = prompts.read_csv("data/vangogh_prompts.csv")
-    generate(model, rows, "images/sd", settings("esd"), {"base": identity.to_dict()})
+"""A run of the generator: which images are missing, draw them, say what they were made from.
 
 An image depends on its row, its number within the row, the settings and the model, and on nothing else: the noise of a
 row comes from a generator of its own, and prompts are encoded one at a time. Which batch it was drawn in can only show in
@@ -21,9 +18,9 @@ from tqdm import tqdm
 
 from erasure import runs
 from erasure.errors import UserError
-from erasure.generation_draw import Painter, resolved, size_multiple, weights_dtype
-from erasure.generation_plan import Image, Stamps, batches, images_of, remove_leftovers, save_image, stamp_in
-from erasure.generation_presets import PRESETS, GenerationSettings, image_folder, settings
+from erasure.generation.drawing import Painter, resolved, size_multiple, weights_dtype
+from erasure.generation.plan import Image, Stamps, batches, images_of, remove_leftovers, save_image, stamp_in
+from erasure.generation.presets import GenerationSettings
 from erasure.prompts import Row
 
 MANIFEST = "manifest.json"
@@ -139,6 +136,3 @@ def _progress_bar(model, s: GenerationSettings, total: int, show: bool) -> Itera
             yield advance
         finally:
             handle.remove()
-
-
-__all__ = ["MANIFEST", "PRESETS", "GenerationSettings", "Summary", "generate", "image_folder", "settings"]

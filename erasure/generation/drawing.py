@@ -9,8 +9,8 @@ import torch
 
 from erasure import samplers
 from erasure.errors import UserError
-from erasure.generation_plan import Image
-from erasure.generation_presets import GenerationSettings, check
+from erasure.generation.plan import Image
+from erasure.generation.presets import GenerationSettings, check
 
 _SMALL = 256 * 256  # pixels of an image, up to which it is cheap
 _BATCH_SMALL, _BATCH_LARGE = 16, 4  # beyond 16, images of the embedded model get no faster
