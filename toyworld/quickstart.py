@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("how")
     how.add_argument("--train_method", help="which weights ESD trains (default: xattn; noxattn for an object)")
     how.add_argument("--iterations", type=int, help="of ESD (default: the embedded model's preset)")
+    how.add_argument("--pictures", type=int, help="draw only the first N prompts, for a quick look (default: all)")
     how.add_argument("--device", default="cpu", help="cpu, or a GPU as in cuda:0 (default: %(default)s)")
     how.add_argument("--out", type=Path, help="folder to write (default: outputs/quickstart[-CONCEPT])")
     return parser
@@ -60,6 +61,7 @@ class Run:
     concept: str
     out: Path
     device: str
+    pictures: int | None = None
     facts: dict[str, str] = field(default_factory=dict)  # for the foot of the report
 
     def __post_init__(self):
@@ -67,7 +69,7 @@ class Run:
         from erasure.runs import write_text
         from toyworld.prompts import as_csv, quickstart_rows
 
-        write_text(self.out / "prompts.csv", as_csv(quickstart_rows(self.concept)))
+        write_text(self.out / "prompts.csv", as_csv(quickstart_rows(self.concept)[: self.pictures]))
         self.rows = read_csv(self.out / "prompts.csv")
 
     def base(self):
@@ -80,11 +82,14 @@ class Run:
 
 
 def main() -> int:
-    arguments = build_parser().parse_args()
+    parser = build_parser()
+    arguments = parser.parse_args()
+    if arguments.pictures is not None and arguments.pictures < 1:
+        parser.error(f"--pictures must be at least 1, not {arguments.pictures}")
     started = time.monotonic()
     out = arguments.out or default_folder(arguments.concept)
     say(f"everything goes to {out}")
-    run = Run(arguments.concept, out, arguments.device)
+    run = Run(arguments.concept, out, arguments.device, arguments.pictures)
     say(f'1/4 erasing "{run.concept}" with ESD')
     edit = erase(run, arguments)
     say(f"2/4 drawing {len(run.rows)} pictures before and {len(run.rows)} after")
