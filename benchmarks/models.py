@@ -15,7 +15,7 @@ def config(name: str):
 
 
 def load(name: str, device: str, dtype=None):
-    """LatentDiffusion in evaluation mode on a device, laid out as every command loads it."""
+    """LatentDiffusion in evaluation mode on a device."""
     import torch
 
     from erasure import base_models
@@ -27,7 +27,6 @@ def load(name: str, device: str, dtype=None):
     torch.manual_seed(0)
     model = instantiate_from_config(config(name))
     fill_zeros(model.model)
-    model.model.to(memory_format=torch.channels_last)
     return model.to(device, dtype or torch.float32).eval()
 
 

@@ -10,7 +10,6 @@ from os import PathLike
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ldm.util import instantiate_from_config
 
 logger = logging.getLogger(__name__)
@@ -57,9 +56,6 @@ def load_model_from_config(config, ckpt, device="cpu", verbose=False, *, dtype=t
     except RuntimeError as error:  # torch lists all of them, one line each
         raise CheckpointError(_first_mismatch(str(error))) from None
     _complete(model, result)
-    for module in model.modules():
-        if isinstance(module, UNetModel):
-            module.to(memory_format=torch.channels_last)  # as its activations: no copies at every call
     return model.to(device).eval()
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ldm.modules.attention_backend import attention
-from ldm.modules.diffusionmodules.util import GroupNorm, zero_module
 from ldm.modules.diffusionmodules.util import checkpoint as run_checkpointed
+from ldm.modules.diffusionmodules.util import zero_module
 
 __all__ = [
     "BasicTransformerBlock",
@@ -19,6 +19,7 @@ __all__ = [
     "GEGLU",
     "LinearAttention",
     "Normalize",
+    "PixelLinear",
     "SpatialSelfAttention",
     "SpatialTransformer",
     "default",
@@ -57,7 +58,7 @@ def init_(tensor):
 
 def Normalize(in_channels):
     """GroupNorm of the attention layers: 32 groups, eps 1e-6 (the UNet's other norms use 1e-5)."""
-    return GroupNorm(num_groups=32, num_channels=in_channels, eps=1e-6, affine=True)
+    return nn.GroupNorm(num_groups=32, num_channels=in_channels, eps=1e-6, affine=True)
 
 
 class GEGLU(nn.Module):
@@ -173,6 +174,16 @@ class BasicTransformerBlock(nn.Module):
         return self.ff(self.norm3(x)) + x
 
 
+class PixelLinear(nn.Conv2d):
+    """A 1x1 convolution of pixels given as [B, N, C]: a linear layer whose weight keeps the published shape [O, C, 1, 1]."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x):
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
 class SpatialTransformer(nn.Module):
     """Transformer over the pixels of x [B, C, H, W], conditioned on context [B, M, context_dim]."""
 
@@ -191,7 +202,7 @@ class SpatialTransformer(nn.Module):
         inner = n_heads * d_head
         self.in_channels = in_channels
         self.norm = Normalize(in_channels)
-        self.proj_in = nn.Conv2d(in_channels, inner, kernel_size=1)
+        self.proj_in = PixelLinear(in_channels, inner)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(
                 inner,
@@ -204,16 +215,16 @@ class SpatialTransformer(nn.Module):
             )
             for _ in range(depth)
         )
-        self.proj_out = zero_module(nn.Conv2d(inner, in_channels, kernel_size=1))
+        self.proj_out = zero_module(PixelLinear(inner, in_channels))
 
     def forward(self, x, context=None):
         height, width = x.shape[-2:]
         # Pixels last to first: a view, not a copy, when the activations are channels_last.
-        h = self.proj_in(self.norm(x)).permute(0, 2, 3, 1).flatten(1, 2)
+        h = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
         for block in self.transformer_blocks:
             h = block(h, context)
-        h = h.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        return self.proj_out(h) + x
+        h = self.proj_out(h).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return x + h  # in this order, for the sum to be laid out in memory as x is
 
 
 class LinearAttention(nn.Module):

@@ -170,7 +170,7 @@ def encode_captions(text, captions):
 
 def train_unet(model, latents, contexts, caption_index, work, steps, batch=32):
     """The denoiser: noise prediction with 10 % dropped captions, min-SNR weights (arXiv 2303.09556) and an EMA."""
-    unet = model.model.diffusion_model.to(memory_format=torch.channels_last).train()
+    unet = model.model.diffusion_model.train()
     ema = Ema(unet, decay=0.9985)
     latents = latents * LATENT_SCALE
     alphas = model.alphas_cumprod.cpu()

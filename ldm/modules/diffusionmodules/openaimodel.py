@@ -394,8 +394,9 @@ class UNetModel(nn.Module):
         if context is not None:
             context = context.to(self.dtype)
         h = x.to(self.dtype)
-        if h.ndim == 4:
-            # CPU and GPU convolutions are faster on channels_last, and attention then needs no copies.
+        if h.ndim == 4 and (h.device.type != "cpu" or h.dtype != torch.float32):
+            # Convolutions are faster channels_last (several times, in bfloat16 on a CPU) and attention needs no copies;
+            # not so in float32 on a CPU, where layouts are even and the backward pass is slower.
             h = h.contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.input_blocks:

@@ -125,31 +125,14 @@ def checkpoint(func, inputs, params, flag):
     return func(*inputs)
 
 
-class GroupNorm(nn.GroupNorm):
-    """nn.GroupNorm, but not slow on channels_last activations with few channels."""
-
-    def forward(self, x):
-        return super().forward(_planar(x, self.num_groups))
-
-
 class GroupNorm32(nn.GroupNorm):
     """GroupNorm whose statistics are computed in float32 whatever the dtype of the activations (eps 1e-5)."""
 
     def forward(self, x):
-        x = _planar(x, self.num_groups)
         if x.dtype == self.weight.dtype and x.device.type in ("cpu", "cuda"):
             return super().forward(x)  # these kernels accumulate half precision in float32 themselves, without copies
         weight, bias = self.weight.float(), self.bias.float()
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
-
-
-def _planar(x, groups):
-    """x, channel by channel in memory where the CPU kernel for channels_last would be ten times slower.
-
-    That is where a group has fewer channels than a vector register; the copy costs far less, and a convolution that
-    follows returns to channels_last.
-    """
-    return x.contiguous() if x.device.type == "cpu" and x.shape[1] < 8 * groups else x
 
 
 def normalization(channels):
