@@ -31,3 +31,12 @@ PRESETS = {
         checkpoint_every=50,
     ),
 }  # fmt: skip
+
+# Methods that train most of the network reach the other concepts too: the embedded model needs smaller steps for them.
+BROAD_METHODS = ("noxattn", "full", "notime", "esd-u", "esd-all", "esd-a")
+BROAD_PRESETS = {"toy": dict(iterations=200, lr=3e-5, ddim_steps=10)}
+
+
+def preset(family: str, train_method: str) -> dict:
+    """Default settings of a model family (``sd-v1`` or ``toy``) for a method."""
+    return PRESETS[family] | (BROAD_PRESETS.get(family, {}) if train_method in BROAD_METHODS else {})

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from erasure.errors import UserError
-from methods.esd import PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS
+from methods.esd import PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS, preset
 from methods.esd.esd import NUM_TIMESTEPS, concept_pairs, run_name
 
 # Settings that change files and not weights: a resumed or repeated run may differ in them.
@@ -39,7 +39,8 @@ class EsdSettings:
     @classmethod
     def for_family(cls, family: str, **chosen: Any) -> "EsdSettings":
         """The preset of a model family (``sd-v1`` or ``toy``) with what the user chose on top; None is not a choice."""
-        return cls(**PRESETS[family] | {name: value for name, value in chosen.items() if value is not None})
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        return cls(**preset(family, chosen.get("train_method", cls.train_method)) | chosen)
 
     def __post_init__(self):
         _one_of("train_method", self.train_method, TRAIN_METHODS)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.base_models import SD_CKPT, TOY_CKPT, WEIGHTS
-from methods.esd import PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS
+from methods.esd import BROAD_PRESETS, PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS
 from methods.esd.devices import DEFAULT, choose_device
 
 _NOT_SETTINGS = (
@@ -27,7 +27,11 @@ _NOT_SETTINGS = (
 
 def _preset(name: str) -> str:
     sd, toy = PRESETS["sd-v1"][name], PRESETS["toy"][name]
-    return f"(default: {sd:g}" + (f" for Stable Diffusion, {toy:g} for the embedded model)" if toy != sd else ")")
+    broad = BROAD_PRESETS["toy"].get(name, toy)
+    if toy == broad == sd:
+        return f"(default: {sd:g})"
+    also = f", {broad:g} there for noxattn, full and their like" if broad != toy else ""
+    return f"(default: {sd:g} for Stable Diffusion, {toy:g} for the embedded model{also})"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasure.errors import UserError
-from methods.esd import PRESETS
+from methods.esd import BROAD_METHODS, BROAD_PRESETS, PRESETS, TRAIN_METHODS
 from methods.esd.devices import choose_device, parse_devices
 from methods.esd.settings import EsdSettings, differences
 
@@ -20,6 +20,15 @@ def test_preset_holds_and_choices_win(family):
     chosen = EsdSettings.for_family(family, iterations=7, lr=0.5)
     assert (chosen.iterations, chosen.lr) == (7, 0.5)
     assert chosen.ddim_steps == PRESETS[family]["ddim_steps"]
+
+
+@pytest.mark.parametrize("method", TRAIN_METHODS)
+def test_broad_methods_have_their_own_preset_on_the_embedded_model_only(method):
+    toy = EsdSettings.for_family("toy", train_method=method)
+    expected = PRESETS["toy"] | (BROAD_PRESETS["toy"] if method in BROAD_METHODS else {})
+    assert {name: getattr(toy, name) for name in expected} == expected
+    published = EsdSettings.for_family("sd-v1", train_method=method)
+    assert {name: getattr(published, name) for name in PRESETS["sd-v1"]} == PRESETS["sd-v1"]
 
 
 def test_published_defaults():
