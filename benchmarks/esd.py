@@ -44,7 +44,7 @@ def measure(name: str, settings: Settings) -> dict:
 
     esd = esd_settings(name, settings.device, settings.quick)
     calls = {form: updates(trainer(form, name, settings.device, esd), esd) for form in FORMS}
-    times = interleave(calls, settings.device, 2 * settings.seconds, (1, 1) if settings.quick else (5, 60))
+    times = interleave(calls, settings.device, 2 * settings.seconds, (1, 1) if settings.quick else (4, 60))
     del calls
     threads = torch.get_num_threads()
     arguments = [name, settings.device, threads, int(settings.quick)]

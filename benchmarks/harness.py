@@ -39,14 +39,19 @@ class Column:
 
 
 def interleave(
-    variants: dict[str, Callable[[], object]], device: str, seconds: float = 15.0, rounds: tuple[int, int] = (3, 30)
+    variants: dict[str, Callable[[], object]],
+    device: str,
+    seconds: float = 15.0,
+    rounds: tuple[int, int] = (2, 30),
+    warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of every call: each round calls all variants in turn, after one call of each that does not count.
+    """Seconds of every call: each round calls all variants in turn, after one call of each that does not count (`warm_up`).
 
     Rounds are repeated until `seconds` are over, but at least and at most as often as `rounds` says.
     """
     for call in variants.values():
-        call()
+        if warm_up:
+            call()
     times = {name: [] for name in variants}
     started = time.perf_counter()
     for done in range(1, rounds[1] + 1):
