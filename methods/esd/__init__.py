@@ -34,7 +34,7 @@ PRESETS = {
 
 # Methods that train most of the network reach the other concepts too: the embedded model needs smaller steps for them.
 BROAD_METHODS = ("noxattn", "full", "notime", "esd-u", "esd-all", "esd-a")
-BROAD_PRESETS = {"toy": dict(iterations=200, lr=3e-5, ddim_steps=10)}
+BROAD_PRESETS = {"toy": dict(iterations=250, lr=3e-5, ddim_steps=10)}
 
 
 def preset(family: str, train_method: str) -> dict:
