@@ -89,11 +89,11 @@ def measure(name: str, pair, dtype: str, mode: str, side: int, settings: Setting
     import torch
 
     networks = dict(zip(("ours", "peer"), (network.to(getattr(torch, dtype)) for network in pair), strict=True))
-    slow = name == "sd-v1" and settings.device == "cpu"  # then the check is made on a small image, and it warms up
+    slow = name == "sd-v1" and settings.device == "cpu"
     difference = check(networks, forwards(networks, 8 if slow else side), f"{name} {dtype}", TOLERANCE[dtype])
     calls = {form: _call(call, networks[form], mode) for form, call in forwards(networks, side).items()}
     rounds = (1, 1) if settings.quick else (2, 30)
-    times = interleave(calls, settings.device, settings.seconds, rounds, warm_up=not slow)
+    times = interleave(calls, settings.device, settings.seconds, rounds, warm_up=not slow or dtype == "float32")
     shape = f"{BATCH}x4x{side}x{side}"
     return {"model": name, "latents": shape, "dtype": dtype, "mode": mode} | compare(times) | {"difference": difference}
 
