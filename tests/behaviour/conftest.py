@@ -21,15 +21,19 @@ SEED = 0
 FIRST_SEED = 50_000  # of the pictures; the shipped evaluation and the quickstart use others
 
 
-def rows_of(per_concept: int, target: str, target_prompts: int = 20) -> list[Row]:
-    """`per_concept` prompts of every concept, and `target_prompts` of the target."""
+TARGETS = ("van gogh", "golf ball")
+PROMPTS = {"style": 5, "object": 3, "person": 2, "figure": 2}  # of every concept that is no target
+TARGET_PROMPTS = 10
+
+
+def prompts() -> list[Row]:
+    """The same prompts and seeds for every measurement, so that the base model draws them once."""
     seen, rows = defaultdict(int), []
-    for i, asked in enumerate(evaluation_prompts(target_prompts, seed=1)):
+    for i, asked in enumerate(evaluation_prompts(TARGET_PROMPTS, seed=1)):
         seen[asked.concept] += 1
-        if seen[asked.concept] <= (target_prompts if asked.concept == target else per_concept):
-            rows.append(
-                Row(i, asked.prompt, FIRST_SEED + i, extra={"concept_kind": asked.kind, "concept": asked.concept})
-            )
+        if seen[asked.concept] <= (TARGET_PROMPTS if asked.concept in TARGETS else PROMPTS[asked.kind]):
+            extra = {"concept_kind": asked.kind, "concept": asked.concept}
+            rows.append(Row(i, asked.prompt, FIRST_SEED + i, extra=extra))
     return rows
 
 
@@ -61,8 +65,9 @@ class Bench:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def measure(self, name: str, rows: list[Row], edit=None) -> Shares:
+    def measure(self, name: str, edit=None) -> Shares:
         """Shares of the base model's pictures, or of those with an edit."""
+        rows = prompts()
         model, identity = base_models.load("toy")
         facts = {"base": identity.to_dict(), "edits": [edit.settings] if edit else []}
         with self.locked(name), edits.apply(model, edit, identity) if edit else contextlib.nullcontext():
@@ -73,8 +78,7 @@ class Bench:
         return Shares({concept: float(np.mean(shown)) for concept, shown in right.items()})
 
     def esd(self, prompt: str, train_method: str):
-        """The edit that the embedded model's preset makes of a prompt, and the seconds that its training took."""
-        from erasure.runs import read_json
+        """The edit that the embedded model's preset makes of a prompt."""
         from methods.esd.settings import EsdSettings
         from methods.esd.training import train_esd
 
@@ -82,8 +86,7 @@ class Bench:
         s = EsdSettings.for_family("toy", **chosen)
         with self.locked(s.run_name):
             model, identity = base_models.load("toy")
-            edit = train_esd(model, identity, s, self.folder / s.run_name, resume=True, progress=False)
-        return edit, read_json(self.folder / s.run_name / "settings.json")["seconds"]
+            return train_esd(model, identity, s, self.folder / s.run_name, resume=True, progress=False)
 
 
 @pytest.fixture(scope="session")

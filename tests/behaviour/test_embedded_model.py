@@ -5,7 +5,6 @@ import pytest
 
 from erasure import base_models
 from erasure.runs import ROOT, read_json
-from tests.behaviour.conftest import rows_of
 from toyworld.evaluate import RENDER_SEED
 from toyworld.training.data import render_chunk
 
@@ -22,9 +21,9 @@ def test_the_judge_names_fresh_renders(bench):
 
 
 def test_every_concept_is_drawn(bench):
-    shares = bench.measure("base", rows_of(3, "church", 3)).by_concept
+    shares = bench.measure("base").by_concept
     assert len(shares) == 38
-    assert {concept: share for concept, share in shares.items() if share < 2 / 3} == {}
+    assert {concept: share for concept, share in shares.items() if share <= 0.5} == {}
     assert np.mean(list(shares.values())) >= 0.95
 
 

@@ -4,22 +4,24 @@ import pytest
 import torch
 
 from erasure import base_models, edits
-from tests.behaviour.conftest import rows_of
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.slow]
 
-CASES = [("Van Gogh", "xattn", "style"), ("golf ball", "noxattn", "object")]
-PER_CONCEPT = 5
+
+def case(prompt, method, kind):
+    """One worker trains and draws a case, while the other does the next."""
+    return pytest.param((prompt, method, kind), marks=pytest.mark.xdist_group(prompt), id=prompt.replace(" ", ""))
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case[0].replace(" ", ""))
+CASES = [case("Van Gogh", "xattn", "style"), case("golf ball", "noxattn", "object")]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def erased(request, bench):
     prompt, method, kind = request.param
     target = prompt.lower()
-    rows = rows_of(PER_CONCEPT, target)
-    edit, _ = bench.esd(prompt, method)
-    before = bench.measure(f"{target}-before", rows)
-    return target, kind, before, bench.measure(f"{target}-after", rows, edit)
+    after = bench.measure(target, bench.esd(prompt, method))
+    return target, kind, bench.measure("base"), after
 
 
 def test_the_target_is_gone(erased):
@@ -40,9 +42,10 @@ def test_objects_and_people_stay(erased, kind):
     assert after.mean(kind, target) >= 0.95 * before.mean(kind, target)
 
 
-@pytest.mark.parametrize(("prompt", "method", "kind"), CASES, ids=[c[0].replace(" ", "") for c in CASES])
-def test_removing_the_edit_gives_the_base_back_bit_for_bit(bench, prompt, method, kind):
-    edit, _ = bench.esd(prompt, method)
+@pytest.mark.parametrize("case", CASES)
+def test_removing_the_edit_gives_the_base_back_bit_for_bit(bench, case):
+    prompt, method, _ = case
+    edit = bench.esd(prompt, method)
     model, identity = base_models.load("toy")
     original = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with edits.apply(model, edit, identity) as applied:
