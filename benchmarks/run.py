@@ -8,6 +8,7 @@ python benchmarks/render.py                                # benchmarks/README.m
 
 import argparse
 import importlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -99,6 +100,7 @@ def main(argv=None) -> None:
         print(f"\n{table(rows, topic.COLUMNS)}", flush=True)
     if arguments.json:
         command = " ".join(["python benchmarks/run.py", *(sys.argv[1:] if argv is None else argv)])
+        command = re.sub(r" --json[ =]\S+", "", command)  # where the figures went says nothing about them
         write_json(arguments.json, {"command": command, "machine": facts, "results": results})
         print(f"\nwritten: {arguments.json}")
 
