@@ -51,7 +51,7 @@ PRESETS = {
     # PLMS is the PNDM scheduler that the pipeline of CPE ran with
     "cpe": GenerationSettings(sampler="plms", noise_device="cuda", row_guidance=True, naming="cpe"),
     # the embedded model, at the sampler and guidance it was measured with
-    "toy": GenerationSettings(steps=25, guidance=2.0),
+    "toy": GenerationSettings(steps=25, guidance=2.5),
 }
 PRESET_OF_FAMILY = {"sd-v1": "esd", "toy": "toy"}
 
