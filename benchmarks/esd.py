@@ -126,8 +126,9 @@ class TwoModels:
         with torch.no_grad():
             e_0 = self.frozen.apply_model(z, t, emb_0)
             e_p = self.frozen.apply_model(z, t, emb_p)
-        e_n = self.model.apply_model(z, t, emb_n)
-        loss = torch.nn.functional.mse_loss(e_n, esd_target(e_0, e_p, s.negative_guidance))
+        loss = torch.nn.functional.mse_loss(
+            self.model.apply_model(z, t, emb_n), esd_target(e_0, e_p, s.negative_guidance)
+        )
         loss.backward()
         self.optimizer.step()
         return loss.item()
@@ -144,8 +145,7 @@ def main(form: str, name: str, device: str, threads: str, quick: str) -> None:
     esd = esd_settings(name, device, bool(int(quick)))
     before = machine.reset_peak(device)
     update = updates(trainer(form, name, device, esd), esd)
-    losses = [update() for _ in range(3)]
-    print(json.dumps({"before": before, "peak": machine.peak(device), "losses": losses}))
+    print(json.dumps({"losses": [update() for _ in range(3)], "before": before, "peak": machine.peak(device)}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure speed and memory as ratios inside one run; figures and their machine are in benchmarks/README.md.
 
-python benchmarks/run.py                                   # everything on the CPU, under ten minutes on two cores
+python benchmarks/run.py                                   # everything on the CPU; the README says how long it took
 python benchmarks/run.py unet --models toy --dtypes float32
 python benchmarks/run.py --device cuda --json benchmarks/results/a100.json
 python benchmarks/render.py                                # benchmarks/README.md from benchmarks/results/*.json
