@@ -52,7 +52,11 @@ class BaseIdentity:
         return asdict(self)
 
 
-def resolve(name_or_path: str | os.PathLike | None = None, config: str | os.PathLike | None = None):
+def resolve(
+    name_or_path: str | os.PathLike | None = None,
+    config: str | os.PathLike | None = None,
+    unsafe_pickle: bool = False,
+):
     """(weights Path, configuration Path) of a model named by the user.
 
     None means Stable Diffusion where its checkpoint is installed, else the embedded model. Paths are looked up from the
@@ -73,7 +77,7 @@ def resolve(name_or_path: str | os.PathLike | None = None, config: str | os.Path
     elif known:
         config_path = find(known[1])
     else:
-        config_path = _config_beside(path) or find(_fitting_config(path))
+        config_path = _config_beside(path) or find(_fitting_config(path, unsafe_pickle))
     if not config_path.is_file():
         raise UserError(f"no configuration at {config_path}")
     return path, config_path
@@ -146,7 +150,7 @@ def load(
 
     from ldm.loading import CheckpointError, load_model_from_config
 
-    path, config_path = resolve(name_or_path, config)
+    path, config_path = resolve(name_or_path, config, unsafe_pickle)
     node, context_dim = _read_config(config_path)
     try:
         state_dict, which = choose_weights(read_state_dict(path, unsafe_pickle), weights)
@@ -187,12 +191,13 @@ def _config_beside(path: Path) -> Path | None:
     return next((name for name in names if name.is_file()), None)
 
 
-def _fitting_config(path: Path) -> str:
+def _fitting_config(path: Path, unsafe_pickle: bool) -> str:
     """The configuration of the model family that the weights belong to, by the width of what attn2.to_k reads."""
     from erasure.checkpoint_files import shapes
 
-    files = [_weights_file(path / "unet", "diffusion_pytorch_model")] if path.is_dir() else [path]
-    widths = {s[1] for file in files for key, s in shapes(file).items() if key.endswith("attn2.to_k.weight")}
+    files = _shards(_weights_file(path / "unet", "diffusion_pytorch_model")) if path.is_dir() else [path]
+    found = (item for file in files for item in shapes(file, unsafe_pickle).items())
+    widths = {shape[1] for key, shape in found if key.endswith("attn2.to_k.weight")}
     if not widths:
         raise UserError(f"{path}: no UNet with text attention in it; if there is one, name its configuration")
     for config in (SD_CONFIG, TOY_CONFIG):
@@ -219,13 +224,19 @@ def _read_folder(path: Path, unsafe_pickle: bool):
 
 
 def _read_part(file: Path, read_tensors, unsafe_pickle: bool):
+    return {key: tensor for shard in _shards(file) for key, tensor in read_tensors(shard, unsafe_pickle).items()}
+
+
+def _shards(file: Path) -> list[Path]:
+    """The files that an index of weights names; a file of weights is the only one of its kind."""
     if file.suffix != ".json":
-        return read_tensors(file, unsafe_pickle)
+        return [file]
     try:
-        names = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        return [
+            file.parent / n for n in sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        ]
     except (ValueError, KeyError, AttributeError):
         raise UserError(f"{file}: not an index of weights") from None
-    return {key: tensor for name in names for key, tensor in read_tensors(file.parent / name, unsafe_pickle).items()}
 
 
 def _weights_file(folder: Path, stem: str) -> Path:

@@ -93,7 +93,7 @@ def read_tensors(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[s
     return tensors
 
 
-def shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
+def shapes(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor, without reading the values of a .safetensors file."""
     path = Path(path)
     if path.is_file() and _is_safetensors(path):
@@ -105,7 +105,7 @@ def shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise _damaged(path, error) from None
-    return {key: tuple(tensor.shape) for key, tensor in read_tensors(path).items()}
+    return {key: tuple(tensor.shape) for key, tensor in read_tensors(path, unsafe_pickle).items()}
 
 
 def _is_safetensors(path: Path) -> bool:

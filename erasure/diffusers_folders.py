@@ -14,7 +14,7 @@ from torch import nn
 from erasure import key_maps
 from erasure.edits.exporting import compvis_state_dict, write_weights
 from erasure.errors import UserError
-from erasure.runs import write_json
+from erasure.runs import write_json, write_text
 
 CONFIG_NAME = "v1-inference.yaml"  # `base_models` takes the one that lies in a folder
 _FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -41,7 +41,7 @@ def write_folder(model: nn.Module, config, folder: str | os.PathLike) -> list[Pa
         written.append(folder / part / f"{stem}.safetensors")
         write_weights(written[-1], parts[part])
         write_json(folder / part / "config.json", configs[part])
-    OmegaConf.save(config, folder / CONFIG_NAME)
+    write_text(folder / CONFIG_NAME, OmegaConf.to_yaml(config))
     return written
 
 

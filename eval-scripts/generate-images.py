@@ -4,7 +4,7 @@ python eval-scripts/generate-images.py --model_name toy --prompts_path data/quic
 python eval-scripts/generate-images.py --model_name compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_150-lr_0.0001 \\
     --prompts_path data/quickstart.csv --save_path images
 python eval-scripts/generate-images.py --model_name SD-v1-4 --preset esd --ddim_steps 50 --num_samples 5 \\
-    --prompts_path data/vangogh_prompts.csv --save_path images --device cuda:0
+    --prompts_path my_prompts.csv --save_path images --device cuda:0
 
 The CSV has columns prompt, evaluation_seed and case_number (else its rows are counted). Images that are there and were
 made from the same things are kept, so a run that was stopped goes on with the same command.

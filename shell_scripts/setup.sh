@@ -69,11 +69,12 @@ fi
 say "installing requirements.txt (about 4 GB to download the first time)"
 rm -f "$STAMP"
 cd "$ROOT" # requirements.txt ends with '-e .'
-"$VENV/bin/python" -m pip install --disable-pip-version-check -r requirements.txt |
+rm -f "$VENV/pip.failed" # a pipe hides pip's exit status
+{ "$VENV/bin/python" -m pip install --disable-pip-version-check -r requirements.txt || touch "$VENV/pip.failed"; } |
     { grep -v '^Requirement already satisfied' || true; }
-# a pipe hides pip's exit status: what counts is that the packages import
+[ ! -e "$VENV/pip.failed" ] || fail "installation failed (see above)"
 "$VENV/bin/python" -c 'import torch, torchvision, transformers, safetensors, pytest' ||
-    fail "installation failed (see above)"
+    fail "what was installed does not import (see above)"
 # the stamp comes last and in one step: a killed installation is taken up again the next time
 wanted >"$STAMP.tmp"
 mv "$STAMP.tmp" "$STAMP"

@@ -1,7 +1,7 @@
 """Measure the embedded model: the judge on fresh renders, and what the base model draws for every concept.
 
     python -m toyworld.evaluate                       # about 15 minutes on two CPU cores; writes models/toy/
-    python -m toyworld.evaluate --images 4 --renders 500 --out outputs/toy-evaluation      # a quick look
+    python -m toyworld.evaluate --images 4 --renders 500 --out outputs/look --work outputs/look     # a quick look
 
 Bars: judge >= 99 % on fresh renders; every style, object, person and figure >= 90 % of its prompts judged right;
 a plain "a photo" shows no particular concept. Pictures are kept in --work, so a second run only judges them.
@@ -40,7 +40,15 @@ def build_parser():
 
 
 def main():
-    arguments = build_parser().parse_args()
+    parser = build_parser()
+    arguments = parser.parse_args()
+    if min(arguments.images, arguments.renders) < 1:
+        parser.error("--images and --renders must be at least 1")
+    shipped = (parser.get_default(name) for name in ("ckpt_path", "judge", "images", "renders"))
+    if arguments.out == HOME and tuple(shipped) != (
+        arguments.ckpt_path, arguments.judge, arguments.images, arguments.renders,
+    ):  # fmt: skip
+        parser.error("other models or counts than the shipped ones need an --out of their own")
     from erasure.runs import write_json
     from toyworld.judge import load_judge
 

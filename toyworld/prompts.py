@@ -69,10 +69,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the objects that the styles paint")
     parser.add_argument("--out", default=str(ROOT / "data" / "quickstart.csv"), help="CSV file to write")
     arguments = parser.parse_args()
+    from erasure.runs import write_text
+
     rows = quickstart_rows(arguments.concept, arguments.seed)
-    Path(arguments.out).write_text(as_csv(rows), encoding="utf-8")
+    write_text(arguments.out, as_csv(rows))
     print(f"wrote {len(rows)} prompts to {arguments.out}")
 
 
 if __name__ == "__main__":
-    main()
+    from erasure import errors
+
+    errors.run(main)

@@ -75,8 +75,9 @@ class Run:
     def base(self):
         """(a fresh copy of the embedded model, its identity)."""
         from erasure.base_models import load
+        from erasure.generation.models import pick_device
 
-        model, identity = load("toy", device=self.device)
+        model, identity = load("toy", device=pick_device(self.device))
         self.facts["base model"] = f"{identity.name} ({identity.sha256[:12]})"
         return model, identity
 
@@ -123,7 +124,8 @@ def erase(run: Run, arguments):
         seed=SEED,
         save_format="edit",
     )
-    folder = run.out / settings.run_name
+    # with the base in its name, so that an edit made on earlier weights is not in the way
+    folder = run.out / f"{settings.run_name}-{identity.sha256[:8]}"
     edit = train_esd(model, identity, settings, folder, resume=True)
     run.facts |= {"edit": f"ESD, {method}, {settings.iterations} iterations, lr {settings.lr:g}, seed {SEED}"}
     return edit

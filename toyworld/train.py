@@ -1,10 +1,10 @@
 """Train the embedded model from nothing.
 
     python -m toyworld.train                        # every stage, resumes where it stopped; writes models/toy/
-    python -m toyworld.train --stage unet           # only one stage (earlier ones must be done)
-    python -m toyworld.train --pictures 2000 --scale-steps 0.01 --out /tmp/toy     # a trial run in two minutes
+    python -m toyworld.train --stage vae            # stop after this stage
+    python -m toyworld.train --pictures 2000 --scale-steps 0.01 --out trial --work trial/work     # a trial run
 
-Stages: renders, judge, vae, judge-final, text, unet, export. Time on two CPU cores: see models/toy/README.md.
+Stages: renders, judge, vae, judge-final, text, unet, export.
 """
 
 import argparse
@@ -26,18 +26,30 @@ def parse_arguments(argv=None):
     parser.add_argument("--scale-steps", type=float, default=1.0, help="multiply the steps of every stage")
     parser.add_argument("--unet-steps", type=int, help=f"steps of the unet stage (default: {STEPS['unet']})")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    for name in ("pictures", "scale_steps", "unet_steps", "threads"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            parser.error(f"--{name.replace('_', '-')} must be greater than 0, not {value}")
+    if not Path(arguments.config).is_file():
+        parser.error(f"no configuration at {arguments.config}")
+    return arguments
 
 
 def main(argv=None):
     arguments = parse_arguments(argv)
     import torch
 
+    from erasure.errors import UserError
+
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     steps = {name: max(2, int(count * arguments.scale_steps)) for name, count in STEPS.items()}
     steps["unet"] = arguments.unet_steps or steps["unet"]
-    train_all(arguments, steps)
+    try:
+        train_all(arguments, steps)
+    except FloatingPointError as error:
+        raise UserError(f"training diverged: {error}") from None
 
 
 def train_all(arguments, steps):
@@ -104,4 +116,6 @@ def cached_latents(path, vae, pictures):
 
 
 if __name__ == "__main__":
-    main()
+    from erasure import errors
+
+    errors.run(main)

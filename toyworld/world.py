@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -73,9 +74,16 @@ def main() -> None:
     parser.add_argument("--out", default="world.png", help="PNG file to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything that varies")
     arguments = parser.parse_args()
-    Image.fromarray(contact_sheet(arguments.seed)).save(arguments.out)
+    from erasure.runs import atomic_path
+
+    if arguments.seed < 0 or Path(arguments.out).suffix.lower() != ".png":
+        parser.error("--seed must not be negative, and --out must end in .png")
+    with atomic_path(arguments.out) as temporary:
+        Image.fromarray(contact_sheet(arguments.seed)).save(temporary)
     print(f"wrote {arguments.out}")
 
 
 if __name__ == "__main__":
-    main()
+    from erasure import errors
+
+    errors.run(main)

@@ -52,6 +52,7 @@ def test_from_another_directory_and_again(tmp_path):
         (["--pictures", "0"], "--pictures"),
         (["--train_method", "nonsense"], "nonsense"),
         (["--iterations", "0"], "iterations"),
+        (["--device", "nonsense"], "--device"),
         (["--no-such-flag"], "--no-such-flag"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where golden data lives and how it is read (DESIGN section 7)."""
+"""Where golden data lives and how it is read (GOLDEN_DIR, else the copy in this repository)."""
 
 import json
 import os

@@ -78,6 +78,7 @@ def prepare(folder, count, seed=0, workers=2):
             images[chunk * _CHUNK : chunk * _CHUNK + size] = pixels
             rows += labels
     images.flush()
+    (folder / "captions.json").unlink(missing_ok=True)  # those of other pictures
     os.replace(temporary, folder / "images.npy")
     captions = folder / "captions.json.tmp"
     captions.write_text(json.dumps(rows), encoding="utf-8")
