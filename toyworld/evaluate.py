@@ -137,7 +137,7 @@ def table(scores):
         worst = min(shares, key=shares.get)
         mean = sum(shares.values()) / len(shares)
         lines.append(
-            f"| {len(shares)} {kind}s, {n} prompts each, judged right | each ≥ 90 % | {mean:.1%} on average, worst: {worst} {shares[worst]:.0%} |"
+            f"| {len(shares)} {'people' if kind == 'person' else kind + 's'}, {n} prompts each, judged right | each ≥ 90 % | {mean:.1%} on average, worst: {worst} {shares[worst]:.0%} |"
         )
     lines.append(
         f'| "a photo", {PHOTO_ROWS} seeds | no particular concept | most frequent subject: {photo["most frequent subject"]} '
