@@ -2,36 +2,22 @@
 
 import itertools
 import logging
-import pickle
-import re
 from collections.abc import Mapping
 from os import PathLike
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ldm.checkpoint_files import CheckpointError, read_tensors
 from ldm.util import instantiate_from_config
 
 logger = logging.getLogger(__name__)
 
 # What checkpoints hold besides the weights. The schedule is computed from the configuration, EMA copies are chosen
 # before loading, position_ids are arange(77), and a first stage's training loss is not part of the model.
-_IGNORED_PREFIXES = ("model_ema.", "first_stage_model.loss.")
-_IGNORED_NAMES = ("lvlb_weights", "logvar", "scale_factor")
 _EMA = "model_ema."
-
-# Objects that the published Lightning checkpoints carry beside their tensors.
-_BYSTANDERS = (
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    "_codecs.encode",
-)
-
-
-class CheckpointError(ValueError):
-    """A file of weights does not fit the configuration or cannot be read; the message is one line."""
+_IGNORED_PREFIXES = (_EMA, "first_stage_model.loss.")
+_IGNORED_NAMES = ("lvlb_weights", "logvar", "scale_factor")
 
 
 def load_model_from_config(config, ckpt, device="cpu", verbose=False, *, dtype=torch.float32):
@@ -42,7 +28,7 @@ def load_model_from_config(config, ckpt, device="cpu", verbose=False, *, dtype=t
     Weights are cast to `dtype`, the schedule stays float32. The model is built on the meta device, so memory holds the
     weights once. `verbose` reports what was ignored. Raises CheckpointError for missing, unknown or misshapen weights.
     """
-    state_dict = _read(ckpt) if isinstance(ckpt, (str, PathLike)) else ckpt
+    state_dict = read_tensors(ckpt) if isinstance(ckpt, (str, PathLike)) else ckpt
     with torch.device("meta"), _NoRandomWeights():
         model = instantiate_from_config(_model_node(config))
     state_dict, ignored = _split(model, state_dict)
@@ -64,7 +50,7 @@ def init_from_ckpt(module, path, ignore_keys=()):
 
     Differences are logged, as published; CheckpointError if a shape differs or nothing fits at all.
     """
-    state_dict = {key: value for key, value in _read(path).items() if not key.startswith(tuple(ignore_keys))}
+    state_dict = {key: value for key, value in read_tensors(path).items() if not key.startswith(tuple(ignore_keys))}
     try:
         result = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
@@ -104,51 +90,6 @@ def _cast(key: str, value: torch.Tensor, dtype) -> torch.Tensor:
     if not value.is_floating_point():
         return value
     return value.to(torch.float32 if key.startswith(_EMA) else dtype)  # an average moves by less than a half's step
-
-
-# ---- files ---------------------------------------------------------------------------------------------------------
-
-
-class _Inert:
-    """Stands in for a pickled object: takes whatever it is given and keeps nothing."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-
-def _read(path) -> dict[str, torch.Tensor]:
-    content = _read_safetensors(path) if str(path).endswith(".safetensors") else _read_pickle(path)
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
-
-
-def _read_safetensors(path):
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise _unreadable(path, error) from None
-
-
-def _read_pickle(path):
-    stand_ins = [(type("Inert", (_Inert,), {}), name) for name in _BYSTANDERS]
-    try:
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path, error) -> CheckpointError:
-    reason = " ".join(str(error).split())
-    if code := re.search(r"Unsupported global: GLOBAL (\S+)", reason):
-        return CheckpointError(f"{path}: refused, since reading it would run code pickled in it ({code[1]})")
-    return CheckpointError(f"{path}: damaged, truncated or not a file of weights ({reason[:120]})")
 
 
 # ---- what is loaded and what is not --------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_reads_lightning_without_the_package_in_a_fresh_process(tmp_path):
 
 
 def test_large_files_are_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr("erasure.checkpoint_files._MMAP_FROM", 1)
+    monkeypatch.setattr("ldm.checkpoint_files._MMAP_FROM", 1)
     torch.save(weights(), tmp_path / "a.pt")
     same(read_tensors(tmp_path / "a.pt"), weights())
 
