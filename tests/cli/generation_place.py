@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib.util
 import io
-import os
 import sys
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ from erasure import base_models, edits, errors
 from erasure.runs import ROOT
 from tests.tiny import save_tiny_config, tiny_model
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 CSV = "case_number,prompt,evaluation_seed\n" + "".join(f"{case},a photo {case % 4},{case + 5}\n" for case in range(12))
 BASE = ("--base", "base.safetensors", "--config_path", "tiny.yaml")
 

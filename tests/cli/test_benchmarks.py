@@ -1,21 +1,19 @@
 """The benchmark commands, on the smallest sizes; no timings are asserted."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks import harness, render
 from erasure.errors import UserError
 from erasure.runs import ROOT
+from tests.cli import process
 
 TOPICS = ("unet", "esd", "images")
 
 
 def call(script, *arguments, cwd=None):
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+    return process.run(ROOT / "benchmarks" / script, *arguments, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")

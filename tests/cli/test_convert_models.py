@@ -1,8 +1,6 @@
 """The converter from the command line: both ways, as diffusers and transformers read it, and wrong input."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from erasure import base_models, edits, key_maps
 from erasure.errors import UserError
 from erasure.runs import ROOT
 from methods.esd.convertModels import main, parse, savemodelDiffusers
+from tests.cli import process
 from tests.tiny import save_tiny_config, tiny_model
 from tests.unit.test_checkpoint_files import Payload
 
@@ -34,9 +33,7 @@ def place(model, tmp_path, monkeypatch):
 
 
 def run(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+    return process.run(SCRIPT, *arguments, cwd=cwd)
 
 
 def same(found, expected):
@@ -121,7 +118,7 @@ def test_help_is_quick_to_import(place):
     assert done.returncode == 0 and "examples" in done.stdout and "--base" in done.stdout
     code = f"import sys; sys.argv = ['x', '--help']; import runpy\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
     code += "except SystemExit: pass\nassert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    assert process.run("-c", code).returncode == 0
 
 
 def write_bad_files():

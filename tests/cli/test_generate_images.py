@@ -12,6 +12,7 @@ from PIL import Image
 
 from erasure.generation.models import pick_device
 from tests.cli import generation_place as place_
+from tests.cli import process
 from tests.cli.generation_place import BASE, files, pictures, refused
 
 SCRIPT = "generate-images.py"
@@ -39,7 +40,7 @@ def pixels(path):
 def start(*arguments, cwd) -> subprocess.Popen:
     command = place_.command(SCRIPT, *arguments)
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env=place_.ENVIRONMENT, **quiet)
+    return subprocess.Popen(command, cwd=cwd, env=process.ENVIRONMENT, **quiet)
 
 
 def kill_when(count: int, folder, *arguments, cwd) -> int:

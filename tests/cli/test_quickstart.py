@@ -2,20 +2,17 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
+
+from tests.cli import process
 
 PICTURES = 12  # ten of the target, two of something else
 
 
 def run(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "toyworld.quickstart", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+    return process.run("-m", "toyworld.quickstart", *arguments, cwd=cwd)
 
 
 @pytest.mark.slow

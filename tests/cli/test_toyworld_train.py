@@ -1,6 +1,5 @@
 """Training the embedded model from nothing, at a hundredth of its size: every stage, a kill in between, the same weights."""
 
-import os
 import subprocess
 import sys
 import time
@@ -10,17 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from erasure.runs import ROOT
+from tests.cli import process
 
 SMALL = ("--pictures", "48", "--scale-steps", "0.002", "--threads", "1", "--out", "weights", "--work", "work")
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "toyworld.train", *arguments]
+MODULE = ("-m", "toyworld.train")
 
 
 def run(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, env=environment)
+    return process.run(*MODULE, *arguments, cwd=cwd)
 
 
 @pytest.mark.slow
@@ -29,11 +27,12 @@ def test_every_stage_and_a_kill(tmp_path):
     undisturbed.mkdir(), killed.mkdir()
     done = run(*SMALL, cwd=undisturbed)
     assert done.returncode == 0, done.stderr
-    process = subprocess.Popen(command(*SMALL), cwd=killed, stderr=subprocess.DEVNULL)
-    while not (killed / "work" / "vae.pt").exists() and process.poll() is None:
+    command = [sys.executable, *MODULE, *SMALL]
+    victim = subprocess.Popen(command, cwd=killed, stderr=subprocess.DEVNULL, env=process.ENVIRONMENT)
+    while not (killed / "work" / "vae.pt").exists() and victim.poll() is None:
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    victim.kill()
+    victim.wait()
     assert not (killed / "weights").exists()
     done = run(*SMALL, cwd=killed)
     assert done.returncode == 0, done.stderr
