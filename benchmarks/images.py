@@ -75,7 +75,10 @@ def measure(name: str, dtype: str, settings: Settings) -> list[dict]:
 
 
 def generation_options(name: str, settings: Settings) -> dict:
-    options = {"steps": 25, "guidance": 2.0, "image_size": None}
+    from erasure.generation import PRESETS
+
+    toy = PRESETS["toy"]
+    options = {"steps": toy.steps, "guidance": toy.guidance, "image_size": None}
     if name == "sd-v1":
         cpu = settings.device == "cpu"
         options = {"steps": 4 if cpu else 25, "guidance": 7.5, "image_size": 128 if cpu else 512}

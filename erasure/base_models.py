@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erasure.errors import UserError
+from erasure.errors import UserError, about
 from erasure.runs import ROOT, find
 
 if TYPE_CHECKING:
@@ -152,10 +152,8 @@ def load(
 
     path, config_path = resolve(name_or_path, config, unsafe_pickle)
     node, context_dim = _read_config(config_path)
-    try:
+    with about(path):
         state_dict, which = choose_weights(read_state_dict(path, unsafe_pickle), weights)
-    except UserError as error:
-        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     if not any(key.startswith(_UNET) for key in state_dict):
         raise UserError(f"{path}: none of its {len(state_dict)} tensors belongs to a UNet, so nothing would be loaded")
     sha256 = _unet_hash(path, which, state_dict)
@@ -187,7 +185,7 @@ def _read_config(path: Path):
 
 
 def _config_beside(path: Path) -> Path | None:
-    names = (path / "v1-inference.yaml",) if path.is_dir() else (path.with_suffix(".yaml"), path.with_suffix(".yml"))
+    names = (path / FOLDER_CONFIG,) if path.is_dir() else (path.with_suffix(".yaml"), path.with_suffix(".yml"))
     return next((name for name in names if name.is_file()), None)
 
 
@@ -208,7 +206,8 @@ def _fitting_config(path: Path, unsafe_pickle: bool) -> str:
 
 # ---- diffusers folders ---------------------------------------------------------------------------------------------
 
-_FOLDER_FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+FOLDER_CONFIG = "v1-inference.yaml"  # ours; diffusers does not look at it
+FOLDER_FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
 def _read_folder(path: Path, unsafe_pickle: bool):
@@ -217,7 +216,7 @@ def _read_folder(path: Path, unsafe_pickle: bool):
     if not (path / "unet").is_dir():
         raise UserError(f"{path}: not a diffusers model, which has folders unet, vae and text_encoder")
     parts = {}
-    for part, stem in _FOLDER_FILES.items():
+    for part, stem in FOLDER_FILES.items():
         if (path / part).is_dir():
             parts[part] = _read_part(_weights_file(path / part, stem), read_tensors, unsafe_pickle)
     return parts

@@ -12,12 +12,10 @@ from typing import Any
 from torch import nn
 
 from erasure import key_maps
+from erasure.base_models import FOLDER_CONFIG, FOLDER_FILES
 from erasure.edits.exporting import compvis_state_dict, write_weights
 from erasure.errors import UserError
 from erasure.runs import write_json, write_text
-
-CONFIG_NAME = "v1-inference.yaml"  # `base_models` takes the one that lies in a folder
-_FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
 def write_folder(model: nn.Module, config, folder: str | os.PathLike) -> list[Path]:
@@ -37,11 +35,11 @@ def write_folder(model: nn.Module, config, folder: str | os.PathLike) -> list[Pa
         "text_encoder": text_config(params["cond_stage_config"].get("params") or {}),
     }
     written = []
-    for part, stem in _FILES.items():
+    for part, stem in FOLDER_FILES.items():
         written.append(folder / part / f"{stem}.safetensors")
         write_weights(written[-1], parts[part])
         write_json(folder / part / "config.json", configs[part])
-    write_text(folder / CONFIG_NAME, OmegaConf.to_yaml(config))
+    write_text(folder / FOLDER_CONFIG, OmegaConf.to_yaml(config))
     return written
 
 

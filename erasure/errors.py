@@ -1,8 +1,9 @@
 """A user's mistake ends in one clear line and exit code 2, never in a traceback."""
 
+import contextlib
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 _OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full or read-only disk is no bug either
@@ -11,6 +12,15 @@ INTERRUPTED = 130  # what a shell reports for a program stopped with Ctrl-C
 
 class UserError(Exception):
     """A mistake that the user can put right; its message is one line that says how."""
+
+
+@contextlib.contextmanager
+def about(file) -> Iterator[None]:
+    """A UserError of the block that does not name `file` leaves it with the name in front."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

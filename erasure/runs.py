@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: user paths that are not found from the working directory are looked up here."""
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+"""Files that weights are written to: safetensors, or by any of the others a pickle of nothing but tensors."""
+
 REPORTED_PACKAGES = ("torch", "numpy", "safetensors", "pillow")
 
 

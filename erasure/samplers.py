@@ -39,7 +39,7 @@ def sample(model, name, steps, shape, cond, uncond, scale, x_T, eta=0.0, noise_f
     if name == "lms":
         return _lms(model, steps, cond, uncond, scale, x_T, progress)
     if noise_fn is None and not eta:
-        noise_fn = _no_noise
+        noise_fn = no_noise
     try:
         latents, _ = _LDM_SAMPLERS[name](model).sample(
             S=steps,
@@ -60,7 +60,8 @@ def sample(model, name, steps, shape, cond, uncond, scale, x_T, eta=0.0, noise_f
     return latents
 
 
-def _no_noise(shape, device):
+def no_noise(shape, device):
+    """A `noise_fn` for samplers that add none: the global random stream is not touched."""
     raise AssertionError("a deterministic sampler asked for noise")
 
 

@@ -10,6 +10,7 @@ run has finished is not done again: the second one takes seconds.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from dataclasses import dataclass, field
@@ -72,8 +73,9 @@ class Run:
         write_text(self.out / "prompts.csv", as_csv(quickstart_rows(self.concept)[: self.pictures]))
         self.rows = read_csv(self.out / "prompts.csv")
 
+    @functools.cached_property
     def base(self):
-        """(a fresh copy of the embedded model, its identity)."""
+        """(the embedded model, its identity)."""
         from erasure.base_models import load
         from erasure.generation.models import pick_device
 
@@ -115,7 +117,7 @@ def erase(run: Run, arguments):
     from methods.esd.training import train_esd
 
     method = arguments.train_method or ("noxattn" if run.concept in OBJECTS else "xattn")
-    model, identity = run.base()
+    model, identity = run.base
     settings = EsdSettings.for_family(
         identity.family,
         prompt=run.concept,
@@ -139,7 +141,7 @@ def draw(run: Run, edit) -> None:
     from erasure.generation import generate, settings
     from erasure.runs import tensors_sha256
 
-    model, base = run.base()
+    model, base = run.base
     drawing = settings("toy")
     run.facts |= {"pictures": f"{drawing.sampler.upper()}, {drawing.steps} steps, guidance {drawing.guidance:g}"}
     for side in SIDES:

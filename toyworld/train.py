@@ -99,10 +99,9 @@ def train_all(arguments, steps):
 
 def cached_latents(path, vae, pictures):
     """Latents of all pictures, computed once (before normalisation)."""
-    import os
-
     import torch
 
+    from erasure.runs import atomic_path
     from toyworld.training.stages import encode_pictures
 
     if path.exists():
@@ -110,8 +109,8 @@ def cached_latents(path, vae, pictures):
         if len(latents) == len(pictures):
             return latents
     latents = encode_pictures(vae, pictures)
-    torch.save(latents, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    with atomic_path(path) as temporary:
+        torch.save(latents, temporary)
     return latents
 
 

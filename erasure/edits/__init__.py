@@ -18,7 +18,7 @@ from erasure import key_maps
 from erasure.edits.applying import KINDS, UNET, Applied, Attached, apply, few, register_kind, replace_weights
 from erasure.edits.exporting import compvis_state_dict, export_compvis, export_diffusers, write_weights
 from erasure.edits.files import Edit, find_for, is_edit, read, read_header, save
-from erasure.errors import UserError
+from erasure.errors import UserError, about
 from erasure.runs import find
 
 _TEXT = key_maps.PREFIXES["text_encoder"]
@@ -37,12 +37,10 @@ def load_into(model: nn.Module, identity, path: str | os.PathLike, force: bool =
         folder, path = path, find_for(path)
         if path is None:
             raise UserError(f"{folder}: no edit.safetensors and no weights of a run in it")
-    try:
+    with about(path):
         if is_edit(path):
             return apply(model, read(path), identity, force)
         return apply(model, _checkpoint(model, path), force=force)
-    except UserError as error:
-        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def _checkpoint(model: nn.Module, path: Path) -> Edit:

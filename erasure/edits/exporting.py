@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from erasure import key_maps
 from erasure.errors import UserError
-from erasure.runs import atomic_path, save_safetensors
+from erasure.runs import WEIGHTS_SUFFIXES, atomic_path, save_safetensors
 
-PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 _TEXT_MODEL = key_maps.PREFIXES["text_encoder"] + "text_model."
 _POSITIONS = _TEXT_MODEL + "embeddings.position_ids"
 _POSITION_WEIGHTS = _TEXT_MODEL + "embeddings.position_embedding.weight"
@@ -54,7 +53,7 @@ def write_weights(path: str | os.PathLike, tensors: Mapping[str, Tensor]) -> Non
     path = Path(path)
     if path.suffix == ".safetensors":
         save_safetensors(path, tensors, {"format": "pt"})
-    elif path.suffix in PICKLES:
+    elif path.suffix in WEIGHTS_SUFFIXES:
         with atomic_path(path) as temporary:
             # a clone each: a view would take the whole storage behind it into the file
             torch.save(
@@ -62,4 +61,4 @@ def write_weights(path: str | os.PathLike, tensors: Mapping[str, Tensor]) -> Non
                 temporary,
             )
     else:
-        raise UserError(f"{path}: weights are written as .safetensors or {', '.join(PICKLES)}")
+        raise UserError(f"{path}: weights are written as {', '.join(WEIGHTS_SUFFIXES)}")

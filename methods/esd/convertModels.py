@@ -16,10 +16,10 @@ from pathlib import Path
 if __name__ == "__main__":  # from a plain checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from erasure.errors import UserError, run
+from erasure.errors import UserError, about, run
+from erasure.runs import WEIGHTS_SUFFIXES
 
 _LARGE = 500_000_000  # bytes
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -33,7 +33,9 @@ def parse(argv=None) -> argparse.Namespace:
     files.add_argument(
         "input", help="weights: a file in either naming, an edit, a diffusers folder, or the name of a run"
     )
-    files.add_argument("output", help=f"a file ({', '.join(_SUFFIXES)}), or a folder to get all parts for diffusers")
+    files.add_argument(
+        "output", help=f"a file ({', '.join(WEIGHTS_SUFFIXES)}), or a folder to get all parts for diffusers"
+    )
     files.add_argument("--config", help="YAML of the model (default: found beside the weights, or by their shapes)")
     files.add_argument("--base", help="model that an edit or a UNet is put into before it is written whole")
     how = parser.add_argument_group("conversion")
@@ -55,7 +57,7 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.force and not args.base:
         parser.error("--force is about the base of an edit: it needs --base")
-    args.folder = Path(args.output).suffix not in _SUFFIXES
+    args.folder = Path(args.output).suffix not in WEIGHTS_SUFFIXES
     if args.folder and args.to == "compvis":
         parser.error("a folder is diffusers': --to compvis needs an output file")
     return args
@@ -134,10 +136,8 @@ def _state_dict(source: Path, weights: str):
     """Tensors of one file under CompVis names, without moving averages."""
     from erasure.base_models import choose_weights, read_state_dict
 
-    try:
+    with about(source):
         return choose_weights(read_state_dict(source), weights)[0]
-    except UserError as error:
-        raise UserError(str(error) if str(source) in str(error) else f"{source}: {error}") from None
 
 
 def _unet_for_diffusers(source: Path, tensors):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from erasure.samplers import no_noise
 from methods.esd import PROMPT_KEYWORDS, TRAIN_METHODS
 
 NUM_TIMESTEPS = 1000  # of the diffusion process; t_range() is defined on it
@@ -153,7 +154,7 @@ def sample_till(
     guided = guidance != 1.0
     kwargs = dict(
         conditioning=emb, unconditional_guidance_scale=guidance, unconditional_conditioning=emb_uncond if guided else None,
-        eta=0.0, x_T=start_code, verbose=False, noise_fn=_no_noise,
+        eta=0.0, x_T=start_code, verbose=False, noise_fn=no_noise,
     )  # fmt: skip
     shape = tuple(start_code.shape[1:])
     if not exact:
@@ -163,10 +164,6 @@ def sample_till(
         return start_code
     # Stopping after grid index till_T - 1 leaves the latent at the noise level of index till_T - 2.
     return sampler.sample(ddim_steps, start_code.shape[0], shape, t_start=None, till_T=t_enc + 2, **kwargs)[0]
-
-
-def _no_noise(shape, device):
-    raise AssertionError("DDIM with eta 0 adds no noise")
 
 
 def esd_target(e_0: Tensor, e_p: Tensor, eta: float, e_f: Tensor | None = None) -> Tensor:

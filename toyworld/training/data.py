@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from erasure.runs import write_text
 from toyworld.captions import draw_example
 from toyworld.world import IMAGE_SIZE, OBJECTS, PEOPLE, STYLES
 
@@ -80,7 +81,5 @@ def prepare(folder, count, seed=0, workers=2):
     images.flush()
     (folder / "captions.json").unlink(missing_ok=True)  # those of other pictures
     os.replace(temporary, folder / "images.npy")
-    captions = folder / "captions.json.tmp"
-    captions.write_text(json.dumps(rows), encoding="utf-8")
-    os.replace(captions, folder / "captions.json")
+    write_text(folder / "captions.json", json.dumps(rows))
     return Pictures(folder)

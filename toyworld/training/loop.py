@@ -1,13 +1,14 @@
 """One resumable training loop for every stage of the embedded model."""
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
+
+from erasure.runs import atomic_path
 
 CHECKPOINT_SECONDS = 60
 
@@ -84,16 +85,14 @@ class Ema:
 
 
 def _save(path, step, modules, optimizer, ema):
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         "step": step,
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimizer": optimizer.state_dict(),
         "ema": [] if ema is None else ema.shadow,
     }
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _restore(path, modules, optimizer, ema):
