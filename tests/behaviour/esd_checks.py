@@ -19,15 +19,18 @@ class ErasureChecks:
     kind: str
 
     @pytest.fixture(scope="class")
-    def edit(self, bench):
-        return bench.esd(self.prompt, self.method)
+    @classmethod
+    def edit(cls, bench):
+        return bench.esd(cls.prompt, cls.method)
 
     @pytest.fixture(scope="class")
-    def after(self, bench, edit):
-        return bench.measure(self.target, edit)
+    @classmethod
+    def after(cls, bench, edit):
+        return bench.measure(cls.prompt.lower(), edit)
 
     @pytest.fixture(scope="class")
-    def before(self, bench, after):  # last, as the other worker wants the same pictures at the same time
+    @classmethod
+    def before(cls, bench, after):  # last, as the other worker wants the same pictures at the same time
         return bench.measure("base")
 
     @property
