@@ -16,8 +16,9 @@ from torch import nn
 
 from erasure import key_maps
 from erasure.edits.applying import KINDS, UNET, Applied, Attached, apply, few, register_kind, replace_weights
+from erasure.edits.context_maps import ContextMap, context_projections
 from erasure.edits.exporting import compvis_state_dict, export_compvis, export_diffusers, write_weights
-from erasure.edits.files import Edit, find_for, is_edit, read, read_header, save
+from erasure.edits.files import Edit, find_for, is_edit, read, read_header, save, save_run
 from erasure.errors import UserError, about
 from erasure.runs import find
 
@@ -101,10 +102,12 @@ __all__ = [
     "KINDS",
     "Applied",
     "Attached",
+    "ContextMap",
     "Edit",
     "apply",
     "compose",
     "compvis_state_dict",
+    "context_projections",
     "export_compvis",
     "export_diffusers",
     "find_for",
@@ -115,5 +118,6 @@ __all__ = [
     "register_kind",
     "replace_weights",
     "save",
+    "save_run",
     "write_weights",
 ]

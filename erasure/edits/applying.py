@@ -31,6 +31,7 @@ class Attached:
 
     matched: list[str]
     undo: Callable[[], None]
+    missing: list[str] = field(default_factory=list)  # what the edit names and the model does not have
     originals: dict[str, Tensor] = field(default_factory=dict)  # full name -> weights that were replaced
 
 
@@ -93,11 +94,10 @@ def apply(model: nn.Module, edit: "Edit", identity=None, force: bool = False) ->
     if identity is not None and not force:
         _check_base(model, edit, identity, stack)
     attached = KINDS[edit.kind](model, edit, stack)
-    missing = sorted(edit.tensors.keys() - set(attached.matched))
-    if missing and not force:
+    if attached.missing and not force:
         attached.undo()
-        raise UserError(f"{edit.label()} has tensors that the model does not: {few(missing)}")
-    stack.append(Applied(edit, attached.matched, missing, attached, stack))
+        raise UserError(f"{edit.label()} has tensors that the model does not: {few(attached.missing)}")
+    stack.append(Applied(edit, attached.matched, attached.missing, attached, stack))
     return stack[-1]
 
 
@@ -135,6 +135,7 @@ def _attach_tensors(model: nn.Module, edit: "Edit", stack: list[Applied]) -> Att
     values = {UNET + key: value for key, value in edit.tensors.items() if UNET + key in targets}
     attached = replace_weights(targets, _added_up(targets, values, edit, stack), edit.label())
     attached.matched = [key.removeprefix(UNET) for key in attached.matched]
+    attached.missing = sorted(edit.tensors.keys() - set(attached.matched))
     return attached
 
 
@@ -142,7 +143,9 @@ def _attach_tensors(model: nn.Module, edit: "Edit", stack: list[Applied]) -> Att
 def _attach_checkpoint(model: nn.Module, edit: "Edit", stack: list[Applied]) -> Attached:
     """New values of any weights of the model, under their full names: what a checkpoint holds."""
     targets = _targets(model)
-    return replace_weights(targets, {k: v for k, v in edit.tensors.items() if k in targets}, edit.label())
+    attached = replace_weights(targets, {k: v for k, v in edit.tensors.items() if k in targets}, edit.label())
+    attached.missing = sorted(edit.tensors.keys() - set(attached.matched))
+    return attached
 
 
 def _targets(model: nn.Module) -> dict[str, Tensor]:
@@ -175,7 +178,7 @@ def replace_weights(targets: Mapping[str, Tensor], values: Mapping[str, Tensor],
 
     for name, new in fresh.items():
         changed[name].data = new
-    return Attached(list(values), undo, originals)
+    return Attached(list(values), undo, originals=originals)
 
 
 def fitted(value: Tensor, shape: torch.Size, name: str, label: str) -> Tensor:
@@ -191,7 +194,7 @@ def _added_up(targets, values: dict[str, Tensor], edit: "Edit", stack: list[Appl
     """`values`, where an earlier edit of the same base changed the same weights plus what that edit changed."""
     first: dict[str, Tensor] = {}
     for earlier in reversed(stack):
-        if earlier.edit.kind == "tensors" and earlier.edit.base.get("sha256") == edit.base.get("sha256"):
+        if earlier.edit.kind != "checkpoint" and earlier.edit.base.get("sha256") == edit.base.get("sha256"):
             first |= earlier.attached.originals
     summed = {}
     for name in values.keys() & first.keys():

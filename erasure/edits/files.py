@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import UserError
-from erasure.runs import ROOT, find, save_safetensors, versions
+from erasure.runs import ROOT, WEIGHTS_SUFFIXES, find, save_safetensors, versions, write_json
 
 FORMAT, FORMAT_VERSION = "erasure-edit", "1"
 _HEADER = ("method", "concepts", "settings", "base", "kind", "versions")
@@ -49,6 +49,15 @@ def save(edit: Edit, path: str | os.PathLike) -> None:
     header["versions"] = edit.versions or versions()
     # "format": "pt" is what other libraries look for before they read a .safetensors file
     save_safetensors(path, edit.tensors, {"format": "pt", FORMAT: FORMAT_VERSION} | header)
+
+
+def save_run(edit: Edit, folder: str | os.PathLike, **facts: Any) -> Path:
+    """Write edit.safetensors and, with `facts` about the run, settings.json into a run folder; returns the edit's path."""
+    folder = Path(folder)
+    save(edit, folder / "edit.safetensors")
+    about_it = {"method": edit.method, "concepts": edit.concepts, "settings": edit.settings, "base": edit.base}
+    write_json(folder / "settings.json", about_it | {"versions": versions()} | facts)
+    return folder / "edit.safetensors"
 
 
 def read(path: str | os.PathLike) -> Edit:
@@ -103,7 +112,8 @@ def find_for(model_name: str | os.PathLike) -> Path | None:
 
     A name such as ``compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_1000-lr_1e-05`` (or its ``diffusers-`` twin) is
     looked up under ``models/`` of the working directory, then of the repository. In a run folder, the edit comes
-    before the full weights, and those under the folder's own name before their twin.
+    before the full weights, and those under the folder's own name before their twin. A file ``erased-nudity-….pt`` that
+    was not written is its run folder ``erased-nudity-…``.
     """
     if not str(model_name).strip():
         return None
@@ -115,7 +125,9 @@ def find_for(model_name: str | os.PathLike) -> Path | None:
     for root in (Path(), ROOT):
         folders += [root / "models" / folder for folder in dict.fromkeys((str(model_name), *_twins(str(model_name))))]
     candidates = (file for folder in folders for file in _run_files(folder, name or folder.resolve().name))
-    return next((file for file in candidates if file.is_file()), None)
+    found = next((file for file in candidates if file.is_file()), None)
+    stem = str(model_name).removesuffix(Path(model_name).suffix)
+    return find_for(stem) if found is None and Path(model_name).suffix in WEIGHTS_SUFFIXES else found
 
 
 def _run_files(folder: Path, name: str) -> list[Path]:

@@ -139,15 +139,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _announce_base(arguments) -> tuple[Path, Path]:
+    from erasure.base_flags import announce
     from erasure.base_models import resolve
 
     path, config_path = resolve(arguments.ckpt_path, arguments.config_path, arguments.unsafe_pickle)
-    if arguments.ckpt_path:
-        print(f"base: {path}")
-    elif path == runs.find(TOY_CKPT):
-        print(f"base: the embedded model ({path}), as there is no Stable Diffusion v1.4 at {SD_CKPT}")
-    else:
-        print(f"base: Stable Diffusion v1.4 ({path})")
+    announce(path, arguments.ckpt_path)
     return path, config_path
 
 

@@ -1,0 +1,95 @@
+"""UCE's erasure: from texts to the edited projections (arXiv 2308.14761; rohitgandikota/unified-concept-editing).
+
+Two generations of the published code differ in which rows of a text are edited and preserved. Variant "2023" made the paper's
+numbers: rows from the last token of the text on, paired with those of its guide by their distance from it, and all rows
+of a preserved text. Variant "2025" takes the row of the last token, everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from erasure.edits import ContextMap
+from erasure.text_states import TextState, TextStates
+from methods.uce import closed_form
+from methods.uce.closed_form import Factored, NormalMatrix, SharedMap
+
+Targets = Callable[[Tensor], Tensor]
+"""A layer's weight [O, D] float64 -> what its edited rows are to be answered with, [n, O]."""
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What is to be answered like what, and what is to stay."""
+
+    pairs: Sequence[tuple[str, str]]  # (text to erase, its guide)
+    preserved: Sequence[str] = field(default=("",))
+    variant: str = "2023"
+    technique: str = "replace"
+    lamb: float = 0.5
+    erase_scale: float = 1.0
+    preserve_scale: float = 1.0
+
+
+def aligned(old: TextState, new: TextState, variant: str = "2023") -> tuple[Tensor, Tensor]:
+    """The rows [n, D] of a text that are edited, and those of its guide that answer for them."""
+    length = len(old.states) - max(old.last, new.last) if variant == "2023" else 1
+    return old.states[old.last : old.last + length], new.states[new.last : new.last + length]
+
+
+def preserved_rows(texts: TextStates, preserved: Sequence[str], variant: str = "2023", progress: bool = False):
+    """Yield rows [n, D] of every text that is to stay."""
+    if variant == "2023":
+        yield from texts.stream(preserved, progress)
+    else:
+        texts.prepare(preserved, progress)
+        yield from (texts[text].states[texts[text].last][None] for text in preserved)
+
+
+def context_map(erasure: Erasure, texts: TextStates, progress: bool = False) -> tuple[ContextMap, Factored]:
+    """Technique "replace": the one map that edits all layers, and the system that it solves."""
+    texts.prepare((text for pair in erasure.pairs for text in pair), progress)
+    dim = texts[erasure.pairs[0][0]].states.shape[1]
+    gathered = SharedMap(dim, erasure.lamb, erasure.erase_scale)
+    for old, new in erasure.pairs:
+        gathered.erase(*aligned(texts[old], texts[new], erasure.variant))
+    for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
+        gathered.preserve(rows, erasure.preserve_scale)
+    return gathered.solve()
+
+
+def edited_weights(erasure: Erasure, texts: TextStates, weights: Mapping[str, Tensor], progress: bool = False):
+    """Layer by layer, any technique: name -> weight [O, D] float64, and the system that all of them solve."""
+    texts.prepare((text for pair in erasure.pairs for text in pair), progress)
+    parts = [aligned(texts[old], texts[new], erasure.variant) for old, new in erasure.pairs]
+    rows = torch.cat([old for old, _ in parts])
+    normal = NormalMatrix(rows.shape[1], erasure.lamb)
+    normal.add(rows, erasure.erase_scale)
+    for kept in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
+        normal.add(kept, erasure.preserve_scale)
+    factored = normal.factor()
+    right = factored.right(rows)
+    target = _TECHNIQUES[erasure.technique]
+    edited = {}
+    for name, weight in weights.items():
+        weight = weight.double()
+        targets = torch.cat([target(old @ weight.T, new @ weight.T) for old, new in parts])
+        edited[name] = closed_form.answer(weight, rows, targets, right, erasure.erase_scale)
+    return edited, factored
+
+
+def _replace(old: Tensor, new: Tensor) -> Tensor:
+    return new
+
+
+def _tensor(old: Tensor, new: Tensor) -> Tensor:
+    """The guide's answer without its component along the old one (both taken as one vector of all rows)."""
+    direction = old / torch.linalg.norm(old)
+    return new - (direction * new).sum() * direction
+
+
+_TECHNIQUES = {"replace": _replace, "tensor": _tensor}
