@@ -8,11 +8,12 @@
 `load_into` takes anything that can change a model: an edit, or a full or partial checkpoint in either naming.
 """
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from erasure import key_maps
 from erasure.edits.applying import KINDS, UNET, Applied, Attached, apply, few, register_kind, replace_weights
@@ -76,26 +77,42 @@ def _names_of_unet(known: set[str]) -> dict[str, str]:
 
 
 def compose(edits: Sequence[Edit]) -> Edit:
-    """One edit that does what several do, for edits of the same base that change different tensors.
+    """One edit that does what several do one after the other, for edits of the same base and kind.
 
-    UserError otherwise: edits that overlap have no exact sum (`apply` one after another adds their changes).
+    Maps of the conditioning multiply. Edits of tensors must change different ones: UserError where they overlap, as
+    they then have no exact sum (`apply` one after another adds their changes), and for any other kind.
     """
     if not edits:
         raise UserError("no edits to compose")
-    tensors = {}
+    kind = edits[0].kind
     for edit in edits:
-        if edit.kind != "tensors" or edit.base.get("sha256") != edits[0].base.get("sha256"):
+        if edit.kind != kind or kind not in _COMPOSERS or edit.base.get("sha256") != edits[0].base.get("sha256"):
             raise UserError(f"{edit.label()} is of another base or kind than {edits[0].label()}")
-        if shared := sorted(tensors.keys() & edit.tensors.keys()):
-            raise UserError(f"{edit.label()} changes tensors that another edit changes too: {few(shared)}")
-        tensors |= edit.tensors
     return Edit(
         method="+".join(dict.fromkeys(edit.method for edit in edits)),
         concepts=[concept for edit in edits for concept in edit.concepts],
         settings={"edits": [{"method": e.method, "concepts": e.concepts, "settings": e.settings} for e in edits]},
         base=edits[0].base,
-        tensors=tensors,
+        tensors=_COMPOSERS[kind](edits),
+        kind=kind,
     )
+
+
+def _united(edits: Sequence[Edit]) -> dict[str, Tensor]:
+    tensors = {}
+    for edit in edits:
+        if shared := sorted(tensors.keys() & edit.tensors.keys()):
+            raise UserError(f"{edit.label()} changes tensors that another edit changes too: {few(shared)}")
+        tensors |= edit.tensors
+    return tensors
+
+
+def _multiplied(edits: Sequence[Edit]) -> dict[str, Tensor]:
+    maps = [ContextMap.from_tensors(edit.tensors) for edit in edits]
+    return functools.reduce(ContextMap.then, maps).tensors()
+
+
+_COMPOSERS = {"tensors": _united, "context_map": _multiplied}
 
 
 __all__ = [

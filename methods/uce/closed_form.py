@@ -23,7 +23,7 @@ RESIDUAL_LIMIT = 1e-6  # of the solve, relative; beyond it the system is singula
 CONDITION_WARNING = 1e7
 _POWER_STEPS = 30
 _BLOCKS = 4
-_FOLD = 1024  # rows that are gathered before they go into sums
+_FOLD = 4096  # rows that are gathered before they go into sums
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ class NormalMatrix:
 
     def factor(self) -> Factored:
         factor, failed = torch.linalg.cholesky_ex(self.sum)
-        if failed.item() or not torch.isfinite(factor).all():
-            why = "" if self.lamb > 0 else ": with lamb 0 the texts must span the whole conditioning space"
-            raise UserError(
-                f"the closed form has no unique solution{why or ' (NaN in the text states?)'}; raise --lamb"
-            )
+        if not torch.isfinite(self.sum).all():
+            raise UserError("the closed form has NaN or infinities in it: the text encoder's states are not finite")
+        if failed.item():
+            why = "is too small for these texts" if self.lamb > 0 else "0 needs texts that span the conditioning space"
+            raise UserError(f"the closed form has no unique solution: lamb {why}; raise --lamb")
         return Factored(self.sum, factor)
 
 
@@ -106,26 +106,29 @@ class SharedMap:
     def __init__(self, dim: int, lamb: float, erase_scale: float = 1.0, device="cpu"):
         self.normal = NormalMatrix(dim, lamb, device)
         self.erase_scale = erase_scale
-        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._pending: list[tuple[Tensor, Tensor, object]] = []
         self._delta: Tensor | None = None  # sum of (C* - C)^T C of what was folded
 
     def preserve(self, rows: Tensor, scale: float) -> None:
         """rows [n, D] that are to be answered as before."""
         self.normal.add(rows, scale)
 
-    def erase(self, rows: Tensor, targets: Tensor) -> None:
-        """rows [n, D] that are to be answered as `targets` [n, D] are."""
-        self._pending.append((rows, targets))
-        if sum(len(rows) for rows, _ in self._pending) > _FOLD:
+    def erase(self, rows: Tensor, targets: Tensor, guide: object = None) -> None:
+        """rows [n, D] that are to be answered as `targets` [n, D] are.
+
+        Targets given under the same `guide` are beginnings of one another, as those of texts with one guide text are:
+        their rows are added up before they are multiplied.
+        """
+        self._pending.append((rows, targets, object() if guide is None else guide))
+        if self._pending_rows() > _FOLD:
             self._fold()
 
     def solve(self) -> tuple[ContextMap, Factored]:
         """UserError if nothing is to be erased or the system is singular."""
         if self._delta is None and not self._pending:
             raise UserError("nothing to erase")
-        dim = len(self.normal.sum)
-        if self._delta is None and 2 * sum(len(rows) for rows, _ in self._pending) <= dim:
-            rows, targets = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        if self._delta is None and 2 * self._pending_rows() <= len(self.normal.sum):
+            rows, targets = (torch.cat(parts) for parts in list(zip(*self._pending, strict=True))[:2])
             self.normal.add(rows, self.erase_scale)
             factored = self.normal.factor()
             return ContextMap(self.erase_scale * (targets - rows), factored.right(rows)), factored
@@ -133,13 +136,23 @@ class SharedMap:
         factored = self.normal.factor()
         return ContextMap(None, self.erase_scale * factored.right(self._delta)), factored
 
+    def _pending_rows(self) -> int:
+        return sum(len(rows) for rows, *_ in self._pending)
+
     def _fold(self) -> None:
         if not self._pending:
             return
-        rows, targets = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
-        erased = self.normal.add(rows, self.erase_scale)
-        crossed = targets.T @ rows
-        self._delta = (crossed if self._delta is None else self._delta + crossed) - erased
+        change = -self.normal.add(torch.cat([rows for rows, *_ in self._pending]), self.erase_scale)
+        guides: dict[object, list[tuple[Tensor, Tensor]]] = {}
+        for rows, targets, guide in self._pending:
+            guides.setdefault(guide, []).append((rows, targets))
+        for parts in guides.values():
+            targets = max((targets for _, targets in parts), key=len)
+            summed = torch.zeros_like(targets)
+            for rows, _ in parts:
+                summed[: len(rows)] += rows
+            change.addmm_(targets.T, summed)
+        self._delta = change if self._delta is None else self._delta + change
         self._pending = []
 
 

@@ -56,7 +56,7 @@ def context_map(erasure: Erasure, texts: TextStates, progress: bool = False) -> 
     dim = texts[erasure.pairs[0][0]].states.shape[1]
     gathered = SharedMap(dim, erasure.lamb, erasure.erase_scale)
     for old, new in erasure.pairs:
-        gathered.erase(*aligned(texts[old], texts[new], erasure.variant))
+        gathered.erase(*aligned(texts[old], texts[new], erasure.variant), guide=new)
     for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
         gathered.preserve(rows, erasure.preserve_scale)
     return gathered.solve()
