@@ -5,6 +5,7 @@ texts["van gogh"].states        # [77, D] float64, after the tower's final layer
 texts["van gogh"].last          # 2: the row of its last token; 0, the start token, for an empty text
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ class TextStates:
         texts = list(texts)
         fresh = (state for _, batch, _ in self._batches(texts, progress) for state in batch)
         seen: dict[str, Tensor] = {}
-        repeated = {text for text in texts if texts.count(text) > 1} if len(set(texts)) < len(texts) else set()
+        repeated = {text for text, count in Counter(texts).items() if count > 1}
         for text in texts:
             states = self._known[text].states if text in self._known else seen.get(text)
             if states is None:
