@@ -43,13 +43,29 @@ def resolved(s: GenerationSettings, model) -> GenerationSettings:
 
 
 class Painter:
-    """Draws batches of images of one size each. Text is encoded once per prompt, the unconditional one included."""
+    """Draws batches of images of one size each. Text is encoded once per prompt, the unconditional one included.
 
-    def __init__(self, model, s: GenerationSettings):
+    encode: text -> [L, D], in place of the model's text encoder for the prompts of rows; never for the unconditional one.
+    """
+
+    def __init__(self, model, s: GenerationSettings, encode: Callable[[str], torch.Tensor] | None = None):
         self.model, self.s = model, s
         self.factor = latent_factor(model)
         # one prompt at a time, so that its encoding does not depend on which others are wanted
         self.encode = functools.lru_cache(_ENCODED_PROMPTS)(lambda text: model.get_learned_conditioning([text])[0])
+        self.encode_prompt = self.encode if encode is None else functools.lru_cache(_ENCODED_PROMPTS)(encode)
+
+    def conditioning(self, images: Sequence[Image]) -> torch.Tensor:
+        """[B, L, D] of the rows' prompts, as the UNet takes it. UserError for states of another shape than the model's."""
+        unconditional = self.encode(self.s.negative_prompt)
+        states = [self.encode_prompt(i.row.prompt).to(unconditional) for i in images]
+        for image, state in zip(images, states, strict=True):
+            if state.shape != unconditional.shape:
+                raise UserError(
+                    f"case {image.row.case_number}: its embedding is {tuple(state.shape)}, "
+                    f"and the model takes {tuple(unconditional.shape)}"
+                )
+        return torch.stack(states)
 
     def latent_shape(self, image: Image) -> tuple[int, int, int]:
         return self.model.channels, image.height // self.factor, image.width // self.factor
@@ -78,7 +94,7 @@ class Painter:
             s.sampler,
             s.steps,
             shape,
-            cond=torch.stack([self.encode(i.row.prompt) for i in images]),
+            cond=self.conditioning(images),
             uncond=unconditional,
             scale=scale,
             x_T=noise(),

@@ -8,7 +8,7 @@ its last bits. What is there and was made from the same things is kept; a run th
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,19 +56,21 @@ def generate(
     identity: Mapping[str, Any],
     progress: bool = True,
     overwrite: bool = False,
+    encode: Callable[[str], torch.Tensor] | None = None,
 ) -> Summary:
     """Draw the images of `rows` that `folder` does not hold yet, and write manifest.json there.
 
     model: LatentDiffusion in evaluation mode, with whatever edits applied. identity: what it is, in words and hashes,
     e.g. {"base": BaseIdentity.to_dict(), "edits": [...]}; the weights themselves are hashed as well. overwrite: draw
-    all images anew. UserError for settings, sizes or rows that cannot be drawn, and for a model that yields NaN.
+    all images anew. encode: prompt -> states [L, D], in place of the text encoder for the prompts of rows, not for the
+    unconditional one; whatever it depends on must be named in `identity`, by which images are told apart. UserError for settings, sizes or rows that cannot be drawn, and for a model that yields NaN.
     """
     folder = Path(folder)
     s = resolved(settings, model)
     images = images_of(rows, s, size_multiple(model))
     if not images:
         raise UserError("no rows to draw images of")
-    painter = Painter(model, s)
+    painter = Painter(model, s, encode)
     facts = {
         "settings": asdict(s),
         "dtype": str(weights_dtype(model)).removeprefix("torch."),

@@ -136,6 +136,46 @@ def test_text_is_encoded_once_per_prompt(model, tmp_path, monkeypatch):
     assert sorted(encoded) == sorted({"", *(row.prompt for row in ROWS)})
 
 
+# ---- an encoder in place of the model's ----------------------------------------------------------------------------
+
+
+def latents_with(model, s, encode):
+    s = resolved(s, model)
+    painter = Painter(model, s, encode)
+    return painter.latents(images_of(ROWS, s, size_multiple(model)))
+
+
+def test_an_encoder_stands_in_for_prompts_only(model):
+    """Prompts encoded as another text draw as that text would; the unconditional prompt is the model's still."""
+
+    def other(text):
+        return model.get_learned_conditioning(["a cat"])[0]
+
+    cats = [replace(row, prompt="a cat") for row in ROWS]
+    s = resolved(replace(QUICK, guidance=3.0, num_samples=1), model)
+    expected = Painter(model, s).latents(images_of(cats, s, size_multiple(model)))
+    assert torch.equal(latents_with(model, s, other), expected)
+    own = latents_with(model, s, lambda text: model.get_learned_conditioning([text])[0])
+    assert torch.equal(own, latents_with(model, s, None))
+    assert not torch.allclose(own, expected, atol=1e-3)
+
+
+def test_an_encoder_is_told_apart_by_the_identity(model, finished, copied):
+    def shifted(text):
+        return model.get_learned_conditioning([text])[0].double() + 0.5  # of any dtype
+
+    identity = IDENTITY | {"attack": {"eta": 0.5}}
+    summary = generate(model, ROWS, copied, QUICK, identity, progress=False, encode=shifted)
+    assert summary.remade == len(ROWS) * QUICK.num_samples
+    assert generate(model, ROWS, copied, QUICK, identity, progress=False, encode=shifted).kept == summary.images
+    assert bytes_in(copied)["0_0.png"] != bytes_in(finished)["0_0.png"]
+
+
+def test_states_of_a_wrong_shape(model, tmp_path):
+    with pytest.raises(UserError, match=r"case 0: its embedding is \(77, 31\), and the model takes \(77, 32\)"):
+        generate(model, ROWS, tmp_path, QUICK, IDENTITY, progress=False, encode=lambda text: torch.zeros(77, 31))
+
+
 def test_guidance_and_size_of_rows(model, tmp_path):
     rows = [Row(0, "a", 1, evaluation_guidance=5.0, width=80, height=64), Row(1, "a", 1, evaluation_guidance=5.0)]
     own = replace(QUICK, num_samples=1, row_guidance=True, row_size=True)
