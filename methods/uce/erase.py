@@ -77,14 +77,21 @@ def edited_weights(erasure: Erasure, texts: TextStates, weights: Mapping[str, Te
     for kept in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
         normal.add(kept, erasure.preserve_scale)
     factored = normal.factor()
-    right = factored.right(rows)
-    target = _TECHNIQUES[erasure.technique]
+    return answered(parts, weights, erasure.technique, factored.right(rows), erasure.erase_scale), factored
+
+
+def answered(parts, weights: Mapping[str, Tensor], technique: str, right: Tensor, erase_scale: float = 1.0):
+    """name -> weight [O, D] float64 that answers each part's rows [n, D] as the technique wants of its guide's rows.
+
+    right: rows A^-1 [N, D] of all parts, one after the other.
+    """
+    rows, target = torch.cat([old for old, _ in parts]), _TECHNIQUES[technique]
     edited = {}
     for name, weight in weights.items():
         weight = weight.double()
         targets = torch.cat([target(old @ weight.T, new @ weight.T) for old, new in parts])
-        edited[name] = closed_form.answer(weight, rows, targets, right, erasure.erase_scale)
-    return edited, factored
+        edited[name] = closed_form.answer(weight, rows, targets, right, erase_scale)
+    return edited
 
 
 def _replace(old: Tensor, new: Tensor) -> Tensor:
