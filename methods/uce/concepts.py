@@ -165,7 +165,8 @@ def run_name(
 
 def file_name(head: str, tail: str = "") -> str:
     """`head` and `tail` as one name. What no file name can hold becomes ``_``; a very long head is cut and gets a hash."""
-    head, tail = (re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", text) for text in (head, tail))
+    head, tail = (re.sub(r"[/\x00-\x1f]", "_", text) for text in (head, tail))
+    head = head if (head + tail).strip(". ") else "_"
     if len((head + tail).encode()) > _LONGEST:
         digest = hashlib.sha256(head.encode()).hexdigest()[:8]
         head = head.encode()[: _LONGEST - len(tail.encode()) - 9].decode(errors="ignore") + "~" + digest

@@ -20,6 +20,7 @@ from methods.uce import closed_form
 from methods.uce.closed_form import Factored, NormalMatrix, SharedMap
 
 _TOGETHER = 16  # texts
+_EQUAL = 1e-5  # relative: what rounding may make of one text, encoded in two batches
 
 Targets = Callable[[Tensor], Tensor]
 """A layer's weight [O, D] float64 -> what its edited rows are to be answered with, [n, O]."""
@@ -55,29 +56,62 @@ def preserved_rows(texts: TextStates, preserved: Sequence[str], variant: str = "
         yield torch.cat(together)
 
 
-def context_map(erasure: Erasure, texts: TextStates, progress: bool = False) -> tuple[ContextMap, Factored]:
-    """Technique "replace": the one map that edits all layers, and the system that it solves."""
+def preserved_gram(erasure: Erasure, texts: TextStates, progress: bool = False) -> Tensor:
+    """R^T R [D, D] of the rows of the texts that are to stay: all that the closed form needs of any number of them."""
+    states = texts[erasure.pairs[0][0]].states
+    kept = NormalMatrix(states.shape[1], 0.0, states.device)
+    for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
+        kept.add(rows, 1.0)
+    return kept.sum
+
+
+def own_guides(erasure: Erasure, texts: TextStates) -> list[str]:
+    """Texts that their guide equals, row by row: "replace" keeps them as they are."""
+    parts = ((old, *aligned(texts[old], texts[new], erasure.variant)) for old, new in erasure.pairs)
+    norm = torch.linalg.norm
+    return list(dict.fromkeys(old for old, rows, targets in parts if norm(rows - targets) <= _EQUAL * norm(rows)))
+
+
+def context_map(
+    erasure: Erasure, texts: TextStates, progress: bool = False, kept: Tensor | None = None
+) -> tuple[ContextMap, Factored]:
+    """Technique "replace": the one map that edits all layers, and the system that it solves.
+
+    kept [D, D]: `preserved_gram` of the preserved texts, where it is known.
+    """
     texts.prepare((text for pair in erasure.pairs for text in pair), progress)
-    dim = texts[erasure.pairs[0][0]].states.shape[1]
-    gathered = SharedMap(dim, erasure.lamb, erasure.erase_scale)
+    states = texts[erasure.pairs[0][0]].states
+    gathered = SharedMap(states.shape[1], erasure.lamb, erasure.erase_scale, states.device)
     for old, new in erasure.pairs:
         gathered.erase(*aligned(texts[old], texts[new], erasure.variant), guide=new)
-    for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
-        gathered.preserve(rows, erasure.preserve_scale)
+    _preserve(gathered.normal, erasure, texts, progress, kept)
     return gathered.solve()
 
 
-def edited_weights(erasure: Erasure, texts: TextStates, weights: Mapping[str, Tensor], progress: bool = False):
+def edited_weights(
+    erasure: Erasure,
+    texts: TextStates,
+    weights: Mapping[str, Tensor],
+    progress: bool = False,
+    kept: Tensor | None = None,
+) -> tuple[dict[str, Tensor], Factored]:
     """Layer by layer, any technique: name -> weight [O, D] float64, and the system that all of them solve."""
     texts.prepare((text for pair in erasure.pairs for text in pair), progress)
     parts = [aligned(texts[old], texts[new], erasure.variant) for old, new in erasure.pairs]
     rows = torch.cat([old for old, _ in parts])
-    normal = NormalMatrix(rows.shape[1], erasure.lamb)
+    normal = NormalMatrix(rows.shape[1], erasure.lamb, rows.device)
     normal.add(rows, erasure.erase_scale)
-    for kept in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
-        normal.add(kept, erasure.preserve_scale)
+    _preserve(normal, erasure, texts, progress, kept)
     factored = normal.factor()
     return answered(parts, weights, erasure.technique, factored.right(rows), erasure.erase_scale), factored
+
+
+def _preserve(normal: NormalMatrix, erasure: Erasure, texts: TextStates, progress: bool, kept: Tensor | None) -> None:
+    if kept is not None:
+        normal.sum.add_(kept, alpha=erasure.preserve_scale)
+        return
+    for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
+        normal.add(rows, erasure.preserve_scale)
 
 
 def answered(parts, weights: Mapping[str, Tensor], technique: str, right: Tensor, erase_scale: float = 1.0):
