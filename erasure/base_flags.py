@@ -26,9 +26,9 @@ def add_base_flags(parser: argparse.ArgumentParser, device: str = "0", weights: 
     group.add_argument(
         "--weights",
         choices=WEIGHTS[1:],
-        default=weights,
-        help="of a file with both (default: %(default)s, as published)",
+        help=f"of a file with both (default: {weights}, as published)",
     )
+    parser.set_defaults(weights_of_both=weights)
     group.add_argument(
         "--unsafe_pickle", action="store_true", help="let a checkpoint run its code: only for your own files"
     )
@@ -49,7 +49,7 @@ def load_base(arguments: argparse.Namespace):
         path,
         config_path,
         pick_device(arguments.device),
-        weights=arguments.weights,
+        weights=arguments.weights or ("prefer_ema" if arguments.weights_of_both == "ema" else "auto"),
         unsafe_pickle=arguments.unsafe_pickle,
     )
     if identity.weights != "only":

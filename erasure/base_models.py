@@ -114,9 +114,11 @@ def read_state_dict(path: str | os.PathLike, unsafe_pickle: bool = False) -> "di
 def choose_weights(state_dict: "Mapping[str, torch.Tensor]", weights: str = "auto"):
     """(state dict without EMA copies, which UNet it holds: 'raw', 'ema' or 'only').
 
-    ``auto`` and ``raw`` keep what is stored under the UNet's own names; ``ema`` puts the moving averages there.
-    UserError if they are wanted and not all there.
+    ``auto`` and ``raw`` keep what is stored under the UNet's own names; ``ema`` puts the moving averages there, as
+    ``prefer_ema`` does where the file has any. UserError if they are wanted and not all there.
     """
+    if weights == "prefer_ema":
+        weights = "ema" if any(key.startswith("model_ema.diffusion_model") for key in state_dict) else "auto"
     if weights not in WEIGHTS:
         raise UserError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
     chosen = {key: tensor for key, tensor in state_dict.items() if not key.startswith("model_ema.")}

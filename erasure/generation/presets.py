@@ -128,5 +128,10 @@ def _mace(row: Row, k: int) -> str:
     return _limited(_safe(row.prompt), f"_{row.evaluation_seed}" + (f"_{k}" if k else "") + ".png")
 
 
-NAMINGS = {"case": _case, "cpe": _cpe, "cpe-explicit": _cpe_explicit, "mace": _mace}
-"""Names of image k of a row. Only ``case`` is free of prompt text and cannot collide: the default of most presets."""
+def _named(row: Row, k: int) -> str:
+    """A name that the program gives: RECE's pictures of adversarial embeddings are {epoch}-{concept}_{k}.png."""
+    return f"{row.extra['name']}_{k}.png"
+
+
+NAMINGS = {"case": _case, "named": _named, "cpe": _cpe, "cpe-explicit": _cpe_explicit, "mace": _mace}
+"""Names of image k of a row. ``case`` is free of prompt text and cannot collide: the default of most presets."""

@@ -1,9 +1,9 @@
 """Which epoch is kept: the rules of the published scripts, fed with what validation measured.
 
-    rule = rule_for("rate", validated=True)
-    rule.before("sd", 0.9), rule.before("uce", 0.5)
-    rule.after(0, 0.4)      # Verdict(published_name="0.4000-0", stop=False)
-    rule.selected()         # Selected(epoch=0, why="lowest detection rate")
+rule = rule_for("rate", validated=True)
+rule.before("sd", 0.9), rule.before("uce", 0.5)
+rule.after(0, 0.4)      # Verdict(published_name="0.4000-0", stop=False)
+rule.selected()         # Selected(epoch=0, why="lowest detection rate")
 """
 
 from dataclasses import dataclass, field

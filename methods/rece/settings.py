@@ -102,7 +102,9 @@ class ReceSettings:
             raise UserError("no concept to erase")
         for name in ("guides", "targets"):
             if len(getattr(self, name)) != len(self.concepts):
-                raise UserError(f"{len(getattr(self, name))} {name} for {len(self.concepts)} concepts: give one for each")
+                raise UserError(
+                    f"{len(getattr(self, name))} {name} for {len(self.concepts)} concepts: give one for each"
+                )
         for name, choices in (
             ("emb_computing", EMB_COMPUTING),
             ("reg_item", REG_ITEMS),
