@@ -1,15 +1,15 @@
-"""Two judged folders, before and after an erasure, as scores and pictures of a report."""
+"""Judged folders of the same prompts and seeds, one a version of the model, as scores and pictures of a report."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from erasure.metrics.judging import Judgement, share_shown
-from erasure.report import Picture, Score, Strip
+from erasure.report import Picture, Score, Shown, Strip
 
 GROUP_NAMES = {
     "style": ("other styles", "styles"),
@@ -17,14 +17,16 @@ GROUP_NAMES = {
     "person": ("other people", "people"),
     "figure": ("other figures", "figures"),
 }  # kind -> its name when the target is one of them, and when it is not
+IN_HTML = 10  # pictures of each group
+IN_PNG = {"target": 4, "its kind": 3, "another kind": 2}
 
 
 def in_title_case(concept: str) -> str:
     return " ".join(word.capitalize() for word in concept.split())
 
 
-def groups(judgements: list[Judgement], target: str) -> dict[str, list[Judgement]]:
-    """Judgements by the lines of the table: the target concept, then the rest by kind."""
+def groups(judgements: Sequence[Judgement], target: str) -> dict[str, list[Judgement]]:
+    """Judgements by the columns of the table: the target concept, then the rest by kind."""
     target_kind = next((j.concept_kind for j in judgements if j.concept == target), None)
     found = {in_title_case(target): [j for j in judgements if j.concept == target]}
     for kind, names in GROUP_NAMES.items():
@@ -34,34 +36,35 @@ def groups(judgements: list[Judgement], target: str) -> dict[str, list[Judgement
     return {name: items for name, items in found.items() if items}
 
 
-def compare(before: list[Judgement], after: list[Judgement], target: str) -> list[Score]:
-    """How often each group is recognised before and after; the target's line comes first."""
-    old, new = groups(before, target), groups(after, target)
+def compare(versions: Sequence[Sequence[Judgement]], target: str) -> list[Score]:
+    """How often each group is recognised in each version; the target's comes first."""
+    grouped = [groups(judgements, target) for judgements in versions]
     return [
-        Score(name, share_shown(old[name]), share_shown(new[name]), "erase" if items[0].concept == target else "keep")
-        for name, items in new.items()
+        Score(_title(name), "erase" if items[0].concept == target else "keep", [share_shown(g[name]) for g in grouped])
+        for name, items in grouped[0].items()
     ]
 
 
 def strips(
-    before: list[Judgement],
-    after: list[Judgement],
-    folders: tuple[str | os.PathLike, str | os.PathLike],
-    target: str,
-    most: int = 10,
+    versions: Sequence[Sequence[Judgement]], folders: Sequence[str | os.PathLike], target: str, most: int = IN_HTML
 ) -> list[Strip]:
     """One strip a group, at most `most` pictures each: every concept's first picture, then the second ones."""
-    old = {(j.case_number, j.k): j for j in before}
+    found = [{(j.case_number, j.k): j for j in judgements} for judgements in versions]
     shown = []
-    for name, items in groups(after, target).items():
+    for name, items in groups(versions[0], target).items():
         erased = items[0].concept == target
-        pictures = [_picture(old[j.case_number, j.k], j, folders, erased) for j in list(_spread(items))[:most]]
-        note = "should be gone" if erased else "should stay as they were"
-        shown.append(Strip(name if erased else name.capitalize(), pictures, note))
+        same = [[by_case[j.case_number, j.k] for by_case in found] for j in list(_spread(items))[:most]]
+        pictures = [_picture(judgements, folders, erased) for judgements in same]
+        part = "target" if erased else "its kind" if name.startswith("other") else "another kind"
+        shown.append(Strip(_title(name), pictures, "erase" if erased else "keep", IN_PNG[part]))
     return shown
 
 
-def _spread(items: list[Judgement]) -> Iterator[Judgement]:
+def _title(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _spread(items: Sequence[Judgement]) -> Iterator[Judgement]:
     """The first judgement of each concept, then the second of each, and so on."""
     by_concept: dict[str, list[Judgement]] = {}
     for item in items:
@@ -70,10 +73,14 @@ def _spread(items: list[Judgement]) -> Iterator[Judgement]:
         yield from (queue[turn] for queue in by_concept.values() if turn < len(queue))
 
 
-def _picture(old: Judgement, new: Judgement, folders: tuple, erased: bool) -> Picture:
-    before, after = (_load(Path(folder) / j.file) for folder, j in zip(folders, (old, new), strict=True))
-    # an erased concept should be recognised before and not after, any other one both times
-    return Picture(new.prompt, before, after, old.answer, new.answer, old.shown, new.shown != erased)
+def _picture(judgements: Sequence[Judgement], folders: Sequence[str | os.PathLike], erased: bool) -> Picture:
+    """The same case in every version, the base first."""
+    shown = []
+    for i, (j, folder) in enumerate(zip(judgements, folders, strict=True)):
+        # an erased concept should be recognised in the base and nowhere else, any other one everywhere
+        good = not j.shown if erased and i else j.shown
+        shown.append(Shown(_load(Path(folder) / j.file), j.answer, good))
+    return Picture(judgements[0].prompt, shown)
 
 
 def _load(path: Path) -> Image.Image:

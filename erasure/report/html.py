@@ -9,33 +9,39 @@ from html import escape
 from PIL import Image
 
 from erasure.metrics.intervals import Interval
-from erasure.report.content import Picture, Report, Score, Strip
+from erasure.report.content import WANTED, Picture, Report, Score, Shown, Strip
 
 _STYLE = """
-:root { --ink: #16181d; --quiet: #5b6270; --faint: #8b93a1; --line: #e4e7ec; --paper: #fff;
-        --erase: #c2410c; --keep: #0f766e; --bad: #b91c1c; --scale: #eef0f3; }
+:root { color-scheme: light dark;
+        --ink: #16181d; --quiet: #5b6270; --faint: #8b93a1; --line: #e4e7ec; --paper: #fff;
+        --erase: #c2410c; --keep: #0f766e; --bad: #b91c1c; --track: #eef0f3; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #eceef2; --quiet: #a8afbb; --faint: #7d8592; --line: #2b2f37; --paper: #15171b;
-          --erase: #fb923c; --keep: #2dd4bf; --bad: #f87171; --scale: #23262d; } }
+          --erase: #fb923c; --keep: #2dd4bf; --bad: #f87171; --track: #23262d; } }
 * { box-sizing: border-box }
-body { margin: 0 auto; padding: 3rem 2rem; max-width: 96rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 3rem 2rem; max-width: 100rem; background: var(--paper); color: var(--ink);
        font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
-h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 .4rem }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .8rem }
-h2 small { font-weight: 400; font-size: .95rem; color: var(--quiet); margin-left: .6rem }
-p.subtitle { color: var(--quiet); margin: 0; max-width: 60rem }
+h1 { font-size: 2.2rem; line-height: 1.2; margin: 0 0 .4rem }
+h2 { font-size: 1.2rem; margin: 2.8rem 0 .8rem }
+h2 small { font-weight: 400; font-size: .95rem; margin-left: .6rem }
+p { color: var(--quiet); margin: 0; max-width: 64rem }
+p.legend { color: var(--faint); font-size: .85rem; margin-top: .7rem }
+.table { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th { text-align: left; font-weight: 400; color: var(--quiet); font-size: .9rem; padding: .3rem 1rem .3rem 0 }
-td { border-top: 1px solid var(--line); padding: .7rem 1rem .7rem 0; white-space: nowrap }
-td.scale { width: 45% }
-td small { color: var(--faint); margin-left: .4rem }
-svg { display: block; width: 100%; height: 30px; overflow: visible }
-.erase { color: var(--erase) } .keep { color: var(--keep) } .quiet { color: var(--quiet) } .bad { color: var(--bad) }
-.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: 1rem .7rem }
+th { text-align: left; font-weight: 600; padding: .3rem 2rem .5rem 0; vertical-align: top; white-space: nowrap }
+th small { display: block; font-weight: 400; font-size: .85rem }
+tbody th { font-size: 1.1rem; vertical-align: middle }
+tbody th, td { border-top: 1px solid var(--line); padding: .8rem 2rem .9rem 0; white-space: nowrap }
+td b { font-size: 1.25rem } td small { color: var(--faint); margin-left: .5rem }
+.cost { text-align: right; padding-right: 0; padding-left: 1.2rem }
+svg { display: block; width: 100%; min-width: 7rem; height: 14px; margin-top: .35rem; overflow: visible }
+.erase { color: var(--erase) } .keep { color: var(--keep) } .base { color: var(--faint) }
+.quiet { color: var(--quiet) } .bad { color: var(--bad) }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: 1.4rem .7rem }
 figure { margin: 0; display: flex; flex-direction: column; justify-content: flex-end; font-size: .8rem; line-height: 1.35 }
 figcaption { color: var(--quiet); margin-bottom: .35rem }
 figure img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block }
-figure div { margin: .15rem 0 .45rem }
+figure div { margin: .15rem 0 .5rem } figure div b { color: var(--ink); font-weight: 600; margin-right: .3rem }
 dl { display: flex; flex-wrap: wrap; gap: .3rem 2rem; margin: 3rem 0 0; padding-top: 1rem; border-top: 1px solid var(--line);
      color: var(--faint); font-size: .85rem }
 dl div { display: flex; gap: .4rem } dd { margin: 0; color: var(--quiet) }
@@ -44,8 +50,7 @@ dl div { display: flex; gap: .4rem } dd { margin: 0; color: var(--quiet) }
 
 def to_html(report: Report) -> str:
     """The report as an HTML document (UTF-8)."""
-    scores = "\n".join(_score(score) for score in report.scores)
-    strips = "\n".join(_strip(strip) for strip in report.strips)
+    strips = "\n".join(_strip(report, strip) for strip in report.strips)
     facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in report.facts.items())
     return f"""<!doctype html>
 <html lang="en">
@@ -57,15 +62,8 @@ def to_html(report: Report) -> str:
 </head>
 <body>
 <h1>{escape(report.title)}</h1>
-<p class="subtitle">{escape(report.subtitle)}</p>
-<h2>{escape(report.score_title)}</h2>
-<table>
-<thead><tr><th></th><th>0 to 100 %; grey before, coloured after; bars are 95 % intervals</th>
-<th>before</th><th>after</th><th>images</th></tr></thead>
-<tbody>
-{scores}
-</tbody>
-</table>
+<p>{escape(report.subtitle)}</p>
+{_table(report) if report.scores else ""}
 {strips}
 <dl>{facts}</dl>
 </body>
@@ -73,49 +71,65 @@ def to_html(report: Report) -> str:
 """
 
 
-def _score(score: Score) -> str:
+def _table(report: Report) -> str:
+    heads = "".join(_head(score) for score in report.scores)
+    heads += "".join(f"<th class='cost'>{escape(name)}</th>" for name in report.cost_names)
+    rows = "\n".join(_row(report, i) for i in range(len(report.versions)))
+    return f"""<h2>{escape(report.score_title)}</h2>
+<div class="table"><table>
+<thead><tr><th></th>{heads}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table></div>
+<p class="legend">Values and 95 % intervals, on scales from 0 to 100 %.</p>"""
+
+
+def _head(score: Score) -> str:
+    about = f"{WANTED[score.goal]} · {score.images}"
+    return f"<th>{escape(score.label)}<small class='{score.goal}'>{escape(about)}</small></th>"
+
+
+def _row(report: Report, i: int) -> str:
+    version = report.versions[i]
+    note = f"<small class='quiet'>{escape(version.note)}</small>" if version.note else ""
+    cells = "".join(_cell(score.intervals[i], score.goal if i else "base") for score in report.scores)
+    costs = "".join(f"<td class='cost'>{escape(version.costs.get(name, '–'))}</td>" for name in report.cost_names)
+    return f"<tr><th scope='row'>{escape(version.name)}{note}</th>{cells}{costs}</tr>"
+
+
+def _cell(interval: Interval, css: str) -> str:
+    """The value and its interval, and both on a scale from 0 to 100 % that takes any width."""
+    low, value, high = (100 * x for x in (interval.low, interval.value, interval.high))
+    scale = (
+        "<rect width='100%' y='4' height='6' rx='3' fill='var(--track)'/>"
+        f"<rect x='{low:.2f}%' width='{high - low:.2f}%' y='4' height='6' rx='3' fill='currentColor' opacity='.4'/>"
+        f"<circle cx='{value:.2f}%' cy='7' r='6.5' fill='currentColor'/>"
+    )
     return (
-        f"<tr><td>{escape(score.label)}</td><td class='scale {score.goal}'>{_scale(score)}</td>"
-        f"<td>{_percent(score.before, 'quiet')}</td><td>{_percent(score.after, score.goal)}</td>"
-        f"<td class='quiet'>{score.after.n}</td></tr>"
+        f"<td class='{css}'><b>{value:.0f} %</b><small>{low:.0f} – {high:.0f}</small>"
+        f"<svg role='img' aria-label='{interval.percent()}'>{scale}</svg></td>"
     )
 
 
-def _percent(interval: Interval, css: str) -> str:
-    low, high = 100 * interval.low, 100 * interval.high
-    return f"<b class='{css}'>{100 * interval.value:.0f} %</b><small>{low:.0f} – {high:.0f}</small>"
+def _strip(report: Report, strip: Strip) -> str:
+    wanted = f"<small class='{strip.goal}'>{WANTED[strip.goal]}</small>" if strip.goal else ""
+    figures = "\n".join(_figure(report, picture) for picture in strip.pictures)
+    return f"<h2>{escape(strip.title)}{wanted}</h2>\n<div class='strip'>\n{figures}\n</div>"
 
 
-def _scale(score: Score) -> str:
-    """Both intervals on one scale from 0 to 100 %. Positions are percentages, so that the drawing takes any width."""
-    marks = "".join(f"<line x1='{x}%' x2='{x}%' y1='0' y2='30' stroke='var(--line)'/>" for x in (0, 50, 100))
-    for interval, colour, y in ((score.before, "var(--faint)", 9), (score.after, "currentColor", 21)):
-        low, value, width = 100 * interval.low, 100 * interval.value, 100 * (interval.high - interval.low)
-        marks += (
-            f"<rect x='{low:.2f}%' width='{width:.2f}%' y='{y - 3}' height='6' rx='3' fill='{colour}' opacity='.35'/>"
-        )
-        marks += f"<circle cx='{value:.2f}%' cy='{y}' r='6' fill='{colour}'/>"
-    return f"<svg role='img' aria-label='{score.before.percent()} to {score.after.percent()}'>{marks}</svg>"
+def _figure(report: Report, picture: Picture) -> str:
+    rows = zip(report.versions, picture.shown, strict=True)
+    shown = "".join(_shown(version.name, picture.caption, one, i) for i, (version, one) in enumerate(rows))
+    return f"<figure><figcaption>{escape(picture.caption)}</figcaption>{shown}</figure>"
 
 
-def _strip(strip: Strip) -> str:
-    note = f"<small>{escape(strip.note)}</small>" if strip.note else ""
-    figures = "\n".join(_figure(picture) for picture in strip.pictures)
-    return f"<h2>{escape(strip.title)}{note}</h2>\n<div class='strip'>\n{figures}\n</div>"
-
-
-def _figure(picture: Picture) -> str:
-    before = _shown(picture.before, f"before: {picture.caption}", picture.judged_before, picture.good_before, "quiet")
-    after = _shown(picture.after, f"after: {picture.caption}", picture.judged_after, picture.good_after, "keep")
-    return f"<figure><figcaption>{escape(picture.caption)}</figcaption>{before}{after}</figure>"
-
-
-def _shown(image: Image.Image, alt: str, answer: str, good: bool, css: str) -> str:
-    """One picture over what the judge says it shows."""
-    side = alt.split(":")[0]
-    label = f"{side}: {answer}" if answer else side
+def _shown(version: str, caption: str, shown: Shown, row: int) -> str:
+    """One picture over its version and what the judge says it shows."""
+    css = "bad" if not shown.good else "keep" if row else "quiet"
     return (
-        f"<img alt='{escape(alt)}' src='{data_url(image)}'><div class='{css if good else 'bad'}'>{escape(label)}</div>"
+        f"<img alt='{escape(f'{version}: {caption}')}' src='{data_url(shown.image)}'>"
+        f"<div class='{css}'><b>{escape(version)}</b>{escape(shown.verdict)}</div>"
     )
 
 

@@ -1,47 +1,28 @@
-"""The report as one picture, drawn with Pillow: scores with their intervals, then before/after strips."""
+"""The report as one picture, drawn with Pillow: a table of scores with their intervals, then pictures side by side."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from erasure.report.content import Picture, Report, Score, Strip
+from erasure.metrics.intervals import Interval
+from erasure.report.content import WANTED, Picture, Report, Strip
+from erasure.report.drawing import PAPER, Page, fit, font, lighter, tile, widest, wrap
 
-INK, QUIET, FAINT, LINE, PAPER = "#16181d", "#5b6270", "#9aa1ad", "#e4e7ec", "#ffffff"
-ERASE, KEEP, BEFORE, BAD = "#c2410c", "#0f766e", "#9aa1ad", "#b91c1c"
+INK, QUIET, FAINT, LINE, TRACK, BAD = "#16181d", "#5b6270", "#8d95a2", "#e4e7ec", "#eef0f3", "#b91c1c"
+BASE, GOALS = "#8d95a2", {"erase": "#c2410c", "keep": "#0f766e"}
 
 MARGIN = 56
-GUTTER = 96  # left of the strips: "before", "after"
-TILE, GAP = 136, 10
-COLUMNS = 10
-WIDTH = 2 * MARGIN + GUTTER + COLUMNS * TILE + (COLUMNS - 1) * GAP
-
-
-@lru_cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as matplotlib ships it; Pillow's built-in face where matplotlib is absent."""
-    try:
-        import matplotlib
-
-        name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-        return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
-    except (ImportError, OSError):
-        return ImageFont.load_default(size)
-
-
-@dataclass
-class Page:
-    """A canvas and how far down it is filled."""
-
-    draw: ImageDraw.ImageDraw
-    image: Image.Image
-    y: int = MARGIN
-
-    def text(self, x, y, text, size, fill=INK, bold=False, anchor="ls"):
-        self.draw.text((x, y), text, font=font(size, bold), fill=fill, anchor=anchor)
+GUTTER = 112  # left of the pictures: names of versions
+TILE, GAP, SECTION_GAP = 128, 8, 36  # 128: pictures of the embedded model as they are
+COLUMNS = 11
+ROOM = COLUMNS * TILE + 7 * GAP + 3 * SECTION_GAP  # for the pictures of a line: eleven in four sections
+WIDTH = 2 * MARGIN + GUTTER + ROOM
+CAPTION, ANSWER = 13, 13  # font sizes
+CAPTION_LINE, ANSWER_LINE = 16, 27
+HEAD, ROW = 58, 82  # heights in the table
+DOT = 7  # radius
 
 
 def to_image(report: Report) -> Image.Image:
@@ -54,153 +35,168 @@ def to_image(report: Report) -> Image.Image:
 
 def _draw(report: Report, image: Image.Image) -> int:
     """Lay the report out on `image` (what falls outside is lost); returns the height it takes."""
-    page = Page(ImageDraw.Draw(image), image)
+    page = Page(image, MARGIN)
     _heading(page, report)
-    _scores(page, report)
-    for strip in report.strips:
-        _strip(page, strip)
-    _facts(page, report.facts)
+    if report.scores:
+        _table(page, report)
+    for line in _lines(report.strips):
+        _picture_line(page, report, line)
+    _facts(page, report)
     return page.y + MARGIN - 12
 
 
 def _heading(page: Page, report: Report) -> None:
-    page.text(MARGIN, page.y + 32, report.title, 38, bold=True)
-    page.y += 54
-    for line in wrap(report.subtitle, font(18), WIDTH - 2 * MARGIN):
-        page.text(MARGIN, page.y + 18, line, 18, QUIET)
-        page.y += 27
-    page.y += 30
-
-
-def _scores(page: Page, report: Report) -> None:
-    left, right = MARGIN + 330, WIDTH - MARGIN - 500
-    before, after = right + 50, right + 290
-    page.text(MARGIN, page.y + 16, report.score_title, 17, bold=True)
-    page.text(before, page.y + 16, "before", 15, QUIET)
-    page.text(after, page.y + 16, "after", 15, QUIET)
+    title = fit(report.title, font(42, True), WIDTH - 2 * MARGIN)
+    page.text(MARGIN, page.y + 34, title, 42, INK, bold=True)
+    page.y += 58
+    for line in wrap(report.subtitle, font(19), WIDTH - 2 * MARGIN):
+        page.text(MARGIN, page.y + 19, line, 19, QUIET)
+        page.y += 28
     page.y += 34
-    for score in report.scores:
-        page.draw.line((MARGIN, page.y, WIDTH - MARGIN, page.y), fill=LINE)
-        middle, colour = page.y + 31, ERASE if score.goal == "erase" else KEEP
-        page.text(MARGIN, middle - 1, score.label, 18, anchor="lm", bold=score.goal == "erase")
-        _interval_bars(page, score, left, right, middle, colour)
-        for x, interval, fill in ((before, score.before, QUIET), (after, score.after, colour)):
-            page.text(x + 68, middle, f"{100 * interval.value:.0f} %", 20, fill, bold=True, anchor="rm")
-            page.text(
-                x + 82, middle + 1, f"{100 * interval.low:.0f} – {100 * interval.high:.0f}", 15, FAINT, anchor="lm"
-            )
-        page.y += 62
-    page.draw.line((MARGIN, page.y, WIDTH - MARGIN, page.y), fill=LINE)
-    for percent in (0, 50, 100):
-        x = left + (right - left) * percent / 100
-        page.text(x, page.y + 20, f"{percent} %", 13, FAINT, anchor="ms")
-    images = "; ".join(f"{score.label}: {score.after.n}" for score in report.scores)
-    page.y += 46
-    page.text(MARGIN, page.y, f"Grey: before. Coloured: after. Bars: 95 % intervals. Images: {images}.", 13, FAINT)
+
+
+# ---- the table: a row a version, a column a score ------------------------------------------------------------------
+
+
+def _table(page: Page, report: Report) -> None:
+    names = max(widest([v.name for v in report.versions], font(21, True)),
+                widest([v.note for v in report.versions], font(14)))  # fmt: skip
+    left = MARGIN + min(round(names) + 36, 330)
+    costs = [round(_cost_width(report, name)) + 28 for name in report.cost_names]
+    width = (WIDTH - MARGIN - sum(costs) - left) // len(report.scores)
+    columns = [left + i * width for i in range(len(report.scores))]
+    ends = [WIDTH - MARGIN - sum(costs[i + 1 :]) for i in range(len(costs))]  # costs are flush right
+    page.text(MARGIN, page.y + 18, report.score_title, 18, INK, bold=True)
     page.y += 40
+    for x, score in zip(columns, report.scores, strict=True):
+        page.text(x, page.y + 18, fit(score.label, font(17, True), width - 16), 17, INK, bold=True)
+        about = fit(f"{WANTED[score.goal]} · {score.images}", font(14), width - 16)
+        page.text(x, page.y + 40, about, 14, GOALS[score.goal])
+    for x, name in zip(ends, report.cost_names, strict=True):
+        page.text(x, page.y + 18, name, 17, INK, bold=True, anchor="rs")
+    page.y += HEAD
+    for i, version in enumerate(report.versions):
+        page.rule(MARGIN, WIDTH - MARGIN, LINE)
+        middle = page.y + ROW // 2
+        page.text(
+            MARGIN, middle - 4, fit(version.name, font(21, True), left - MARGIN - 16), 21, INK if i else QUIET, True
+        )
+        page.text(MARGIN, middle + 22, fit(version.note, font(14), left - MARGIN - 16), 14, QUIET)
+        for x, score in zip(columns, report.scores, strict=True):
+            _cell(page, x, x + width - 44, middle, score.intervals[i], GOALS[score.goal] if i else BASE)
+        for x, name in zip(ends, report.cost_names, strict=True):
+            cost = version.costs.get(name, "")
+            page.text(x, middle - 4, cost or "–", 19, INK if cost else FAINT, anchor="rs")
+        page.y += ROW
+    page.rule(MARGIN, WIDTH - MARGIN, LINE)
+    _legend(page, left)
+    page.y += 62
 
 
-def _interval_bars(page: Page, score: Score, left: int, right: int, middle: int, colour: str) -> None:
-    """Two thin bars on one scale: the interval as a bar, the estimate as a dot."""
-    page.draw.line((left, middle, right, middle), fill=LINE, width=1)
-    for percent in (0, 50, 100):
-        x = left + (right - left) * percent / 100
-        page.draw.line((x, middle - 22, x, middle + 22), fill=LINE)
-    for interval, fill, y in ((score.before, BEFORE, middle - 10), (score.after, colour, middle + 10)):
-        low, value, high = (left + (right - left) * v for v in (interval.low, interval.value, interval.high))
-        page.draw.rounded_rectangle((low, y - 3, high, y + 3), 3, fill=_lighter(fill))
-        _dot(page.image, value, y, 7, fill)
+def _cost_width(report: Report, name: str) -> float:
+    return max(font(17, True).getlength(name), widest([v.costs.get(name, "") for v in report.versions], font(19)))
 
 
-def _dot(image: Image.Image, x: float, y: float, radius: int, fill: str) -> None:
-    """A disc with smooth edges: Pillow's own are jagged."""
-    scale = 8
-    size = 2 * radius + 2
-    mask = Image.new("L", (size * scale, size * scale), 0)
-    ImageDraw.Draw(mask).ellipse((scale, scale, (size - 1) * scale, (size - 1) * scale), fill=255)
-    image.paste(fill, (round(x) - size // 2, round(y) - size // 2), mask.resize((size, size), Image.Resampling.LANCZOS))
+def _cell(page: Page, left: int, right: int, middle: int, interval: Interval, colour: str) -> None:
+    """The value and its interval as numbers, and under them on a scale from 0 to 100 %."""
+    value, low, high = (f"{100 * x:.0f}" for x in (interval.value, interval.low, interval.high))
+    strong = colour if colour != BASE else QUIET
+    page.text(left, middle - 4, f"{value} %", 23, strong, bold=True)
+    page.text(left + font(23, True).getlength(f"{value} %") + 12, middle - 4, f"{low} – {high}", 15, FAINT)
+    _scale(page, left + DOT, right, middle + 18, interval, colour)
 
 
-def _lighter(colour: str, share: float = 0.62) -> str:
-    channels = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(c + (255 - c) * share):02x}" for c in channels)
+def _scale(page: Page, left: int, right: int, y: int, interval: Interval, colour: str) -> None:
+    low, value, high = (left + (right - left) * v for v in (interval.low, interval.value, interval.high))
+    page.bar(left, right, y, 6, TRACK)
+    page.bar(low, high, y, 6, lighter(colour, 0.58))
+    page.dot(value, y, DOT, colour)
 
 
-def _strip(page: Page, strip: Strip) -> None:
-    page.text(MARGIN, page.y + 18, strip.title, 20, bold=True)
-    if strip.note:
-        page.text(MARGIN + font(20, True).getlength(strip.title) + 16, page.y + 18, strip.note, 15, QUIET)
-    page.y += 36
-    for start in range(0, len(strip.pictures), COLUMNS):
-        _picture_rows(page, strip.pictures[start : start + COLUMNS])
-    page.y += 22
+def _legend(page: Page, left: int) -> None:
+    page.text(left, page.y + 24, "Values and 95 % intervals, on scales from 0 to 100 %", 13, FAINT)
 
 
-def _picture_rows(page: Page, pictures: list[Picture]) -> None:
-    captions = [wrap(picture.caption, font(12), TILE)[:3] for picture in pictures]
-    answers = any(picture.judged_before or picture.judged_after for picture in pictures)
-    caption_height = 15 * max(map(len, captions)) + 8
-    row_height = TILE + (24 if answers else 8)
-    for i, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
-        x, y = MARGIN + GUTTER + i * (TILE + GAP), page.y
-        for j, line in enumerate(lines):
-            # bottom-aligned: captions of one and of two lines both sit right above their picture
-            page.text(x, y + caption_height - 10 - 15 * (len(lines) - 1 - j), line, 12, QUIET)
-        y += caption_height
-        sides = ((picture.before, picture.judged_before, picture.good_before, QUIET),
-                 (picture.after, picture.judged_after, picture.good_after, KEEP))  # fmt: skip
-        for shown, answer, good, colour in sides:
-            page.image.paste(tile(shown), (x, y))
-            page.text(x, y + TILE + 16, fit(answer, font(12), TILE), 12, colour if good else BAD)
-            y += row_height
-    for name, row in (("before", 0), ("after", 1)):
-        middle = page.y + caption_height + row * row_height + TILE / 2
-        page.text(MARGIN, middle, name, 17, INK if row else QUIET, anchor="lm", bold=bool(row))
-    page.y += caption_height + 2 * row_height + 8
+# ---- pictures: a row a version, strips side by side ----------------------------------------------------------------
+
+Part = tuple[Strip, Sequence[Picture]]
 
 
-def _facts(page: Page, facts: dict[str, str]) -> None:
-    if not facts:
+def _lines(strips: Sequence[Strip]) -> Iterator[list[Part]]:
+    """Strips, or the parts of long ones, as many in a line as there is room for."""
+    line: list[Part] = []
+    for strip in strips:
+        pictures = strip.pictures[: strip.png_pictures]
+        for start in range(0, len(pictures), COLUMNS):
+            part = (strip, pictures[start : start + COLUMNS])
+            if line and _room([*line, part]) > ROOM:
+                yield line
+                line = []
+            line.append(part)
+    if line:
+        yield line
+
+
+def _room(line: Sequence[Part]) -> int:
+    return sum(_part_width(pictures) for _, pictures in line) + (len(line) - 1) * SECTION_GAP
+
+
+def _part_width(pictures: Sequence[Picture]) -> int:
+    return len(pictures) * (TILE + GAP) - GAP
+
+
+def _picture_line(page: Page, report: Report, line: Sequence[Part]) -> None:
+    pictures = [picture for _, some in line for picture in some]
+    captions = max(len(_caption(picture)) for picture in pictures)
+    answers = any(shown.answer for picture in pictures for shown in picture.shown)
+    row_height = TILE + (ANSWER_LINE if answers else GAP)
+    top = page.y + 46 + CAPTION_LINE * captions + 8
+    x = MARGIN + GUTTER
+    for strip, some in line:
+        _section_head(page, strip, x, _part_width(some))
+        for picture in some:
+            _picture(page, picture, x, top, row_height)
+            x += TILE + GAP
+        x += SECTION_GAP - GAP
+    names = [version.name for version in report.versions]
+    size = next((size for size in (19, 17) if widest(names, font(size, True)) <= GUTTER - 12), 15)
+    for row, name in enumerate(names):
+        name = fit(name, font(size, True), GUTTER - 12)
+        page.text(MARGIN, top + row * row_height + TILE / 2, name, size, INK if row else QUIET, True, "lm")
+    page.y = top + len(report.versions) * row_height + 26
+
+
+def _section_head(page: Page, strip: Strip, x: int, width: int) -> None:
+    colour = GOALS[strip.goal] if strip.goal else FAINT
+    title = fit(strip.title, font(19, True), width)
+    page.text(x, page.y + 19, title, 19, INK, bold=True)
+    taken = font(19, True).getlength(title) + 14
+    if strip.goal and taken + font(14).getlength(WANTED[strip.goal]) <= width:
+        page.text(x + taken, page.y + 19, WANTED[strip.goal], 14, colour)
+    page.rule(x, x + width - 1, colour, y=page.y + 30, width=2)
+
+
+def _picture(page: Page, picture: Picture, x: int, y: int, row_height: int) -> None:
+    """One prompt: its caption right above y, and under it the picture of each version."""
+    for i, text in enumerate(reversed(_caption(picture))):
+        page.text(x, y - 9 - CAPTION_LINE * i, text, CAPTION, QUIET)
+    for row, shown in enumerate(picture.shown):
+        page.image.paste(tile(shown.image, TILE), (x, y))
+        colour = BAD if not shown.good else GOALS["keep"] if row else QUIET
+        page.text(x, y + TILE + 17, fit(shown.verdict, font(ANSWER), TILE), ANSWER, colour)
+        y += row_height
+
+
+def _caption(picture: Picture) -> list[str]:
+    return wrap(picture.caption, font(CAPTION), TILE, most=4)
+
+
+def _facts(page: Page, report: Report) -> None:
+    if not report.facts:
         return
-    page.draw.line((MARGIN, page.y, WIDTH - MARGIN, page.y), fill=LINE)
-    page.y += 10
-    for line in wrap("   ·   ".join(f"{name} {value}" for name, value in facts.items()), font(13), WIDTH - 2 * MARGIN):
-        page.y += 20
+    page.rule(MARGIN, WIDTH - MARGIN, LINE)
+    page.y += 8
+    text = "   ·   ".join(f"{name} {value}" for name, value in report.facts.items())
+    for line in wrap(text, font(13), WIDTH - 2 * MARGIN):
+        page.y += 21
         page.text(MARGIN, page.y, line, 13, FAINT)
-
-
-def tile(image: Image.Image) -> Image.Image:
-    """`image` fitted into a square of TILE pixels, uncropped, with rounded corners on white."""
-    image = image.convert("RGB")
-    scale = TILE / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    square = Image.new("RGB", (TILE, TILE), PAPER)
-    square.paste(image.resize(size, Image.Resampling.LANCZOS), ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
-    mask = Image.new("L", (4 * TILE, 4 * TILE), 0)
-    ImageDraw.Draw(mask).rounded_rectangle((0, 0, 4 * TILE - 1, 4 * TILE - 1), 28, fill=255)
-    out = Image.new("RGB", (TILE, TILE), PAPER)
-    out.paste(square, mask=mask.resize((TILE, TILE), Image.Resampling.LANCZOS))
-    return out
-
-
-def wrap(text: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Lines of whole words no wider than `width`; a longer word is cut with an ellipsis."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip() if lines[-1] else word
-        if face.getlength(longer) <= width:
-            lines[-1] = longer
-        elif lines[-1]:
-            lines.append(fit(word, face, width))
-        else:
-            lines[-1] = fit(word, face, width)
-    return lines
-
-
-def fit(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
-    """`text`, cut with an ellipsis where it is wider than `width`."""
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
