@@ -73,9 +73,10 @@ class TextStates:
 
     def _batches(self, texts: Iterable[str], progress: bool) -> Iterator[tuple[list[str], Tensor, Sequence[int]]]:
         wanted = [text for text in dict.fromkeys(texts) if text not in self._known]
-        with tqdm(total=len(wanted), desc="encoding texts", unit=" texts", disable=not progress or not wanted) as bar:
+        off = not progress or not wanted
+        with tqdm(total=len(wanted), desc="encoding texts", unit=" texts", disable=off, delay=1) as bar:
             for start in range(0, len(wanted), BATCH):
                 batch = wanted[start : start + BATCH]
                 states, last = self._encode(batch)
-                yield batch, states.double(), last
-                bar.update(len(batch))
+                bar.update(len(batch))  # before the yield: who has all texts comes back no more
+                yield batch, states.to("cpu", torch.float64), last  # where closed forms are solved

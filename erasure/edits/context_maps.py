@@ -47,7 +47,8 @@ class ContextMap:
         if self.dim != later.dim:
             raise UserError(f"maps of conditionings of size {self.dim} and {later.dim} cannot be composed")
         if self.left is None or later.left is None or len(self.right) + len(later.right) > self.dim // 2:
-            return ContextMap(None, later.applied(self.matrix()) - torch.eye(self.dim, dtype=torch.float64))
+            both = later.applied(self.matrix())
+            return ContextMap(None, both - torch.eye(self.dim, dtype=both.dtype, device=both.device))
         # P Q = I + D1'M1 + (P D2')M2
         left = torch.cat([self.left.double(), self.on_context(later.left.double())])
         return ContextMap(left, torch.cat([self.right, later.right]))

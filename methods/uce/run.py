@@ -1,9 +1,9 @@
 """One run of UCE's erasure: from settings and a model to an edit, and what that edit does.
 
-    model, identity = base_models.load("toy")
-    settings = UceSettings(concepts="van gogh", concept_type="art", guided_concepts="art")
-    run = erase(model, identity, settings, settings.plan(concepts.read_artists()))
-    run.edit, run.check
+model, identity = base_models.load("toy")
+settings = UceSettings(concepts="van gogh", concept_type="art", guided_concepts="art")
+run = erase(model, identity, settings, settings.plan(concepts.read_artists()))
+run.edit, run.check
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from erasure import edits
+from erasure import edits, key_maps
 from erasure.edits import ContextMap, context_projections
 from erasure.edits.applying import UNET
 from erasure.edits.context_maps import KIND
@@ -25,7 +24,7 @@ from erasure.errors import UserError
 from erasure.runs import versions
 from erasure.text_states import TextStates
 from methods.uce.erase import Erasure, context_map, edited_weights, own_guides, preserved_gram
-from methods.uce.self_check import SelfCheck, check
+from methods.uce.self_check import SelfCheck, check, products_of_map, products_of_weights
 from methods.uce.settings import Plan, UceSettings
 
 _BLOCKS = {"input_blocks": 0, "down_blocks": 0, "output_blocks": 1, "up_blocks": 1, "middle_block": 2, "mid_block": 2}
@@ -52,16 +51,15 @@ def erase(model, identity, settings: UceSettings, plan: Plan, progress: bool = T
     gram = preserved_gram(parts[0], texts, progress)
     if settings.technique == "replace" and len(names) == len(weights):
         solved = [context_map(part, texts, kept=gram) for part in parts]
-        combined = functools.reduce(ContextMap.then, (found for found, _ in solved))
-        tensors, kind = combined.tensors(), KIND
-        # the file's float32, as every model that the edit is applied to will have it
-        edited = {name: ContextMap.from_tensors(tensors).applied(weight) for name, weight in weights.items()}
+        tensors, kind = functools.reduce(ContextMap.then, (found for found, _ in solved)).tensors(), KIND
         systems = [factored for _, factored in solved]
+        products = products_of_map(weights.values(), ContextMap.from_tensors(tensors))
     else:
         weights = {name: weights[name] for name in names}
         edited, systems = edited_in_turn(parts, texts, weights, gram)
-        tensors, kind = {name: new.to(weights[name].dtype).cpu() for name, new in edited.items()}, "tensors"
-    report = check(parts, texts, gram, [weights[n] for n in edited], list(edited.values()))
+        tensors, kind = {name: new.to(weights[name].dtype) for name, new in edited.items()}, "tensors"
+        products = products_of_weights(weights.values(), edited.values())
+    report = check(parts, texts, gram, products)
     about = settings.resolved(plan).to_dict()
     edit = edits.Edit("uce", list(plan.concepts), about, identity.to_dict(), tensors, kind, versions())
     condition = max(factored.condition() for factored in systems)
@@ -79,7 +77,9 @@ def erasures(settings: UceSettings, plan: Plan) -> list[Erasure]:
     ]  # fmt: skip
 
 
-def edited_in_turn(parts: Iterable[Erasure], texts: TextStates, weights: Mapping[str, Tensor], gram: Tensor):
+def edited_in_turn(
+    parts: Iterable[Erasure], texts: TextStates, weights: Mapping[str, Tensor], gram: Tensor | None = None
+):
     """Each erasure of the weights that the one before it left: name -> weight [O, D] float64, and the systems solved."""
     systems = []
     for part in parts:
@@ -115,3 +115,10 @@ def _refuse_no_op(parts: Iterable[Erasure], texts: TextStates) -> list[str]:
             f"nothing to erase: the guide of {edits.few(map(repr, kept))} is the same text; give other --guided_concepts"
         )
     return kept
+
+
+def edited_projections(model, settings: UceSettings) -> dict[str, Tensor]:
+    """The projections that a run edits, as they are in the model, under diffusers' names."""
+    weights = {name.removeprefix(UNET): p.detach() for name, p in context_projections(model).items()}
+    names = key_maps.unet_keys_map(key.removeprefix(UNET) for key in model.state_dict() if key.startswith(UNET))
+    return {names[name]: weights[name] for name in chosen_layers(weights, settings.with_to_k, settings.layers)}
