@@ -42,7 +42,7 @@ class Run:
 def erase(model, identity, settings: UceSettings, plan: Plan, progress: bool = True) -> Run:
     """The edit of a LatentDiffusion, which itself stays as it is. UserError if it would change nothing, or has no solution."""
     start = time.perf_counter()
-    weights = {name.removeprefix(UNET): p.data for name, p in context_projections(model).items()}
+    weights = {name.removeprefix(UNET): p.data.cpu() for name, p in context_projections(model).items()}
     names = chosen_layers(weights, settings.with_to_k, settings.layers)
     texts = TextStates.of(model)
     texts.prepare((text for pair in plan.pairs for text in pair[:2]), progress)
