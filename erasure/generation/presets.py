@@ -129,8 +129,8 @@ def _mace(row: Row, k: int) -> str:
 
 
 def _named(row: Row, k: int) -> str:
-    """A name that the program gives: RECE's pictures of adversarial embeddings are {epoch}-{concept}_{k}.png."""
-    return f"{row.extra['name']}_{k}.png"
+    """By a column `name`, where the row has one; RECE's pictures of embeddings are {epoch}-{concept}_{k}.png."""
+    return _limited(_safe(row.extra.get("name") or str(row.case_number)), f"_{k}.png")
 
 
 NAMINGS = {"case": _case, "named": _named, "cpe": _cpe, "cpe-explicit": _cpe_explicit, "mace": _mace}

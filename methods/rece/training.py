@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from erasure.text_states import TextStates
 from methods.rece.names import Texts
 from methods.rece.rece import Epoch, Rece, retained_gram, uce_start
 from methods.rece.selection import rule_for
-from methods.rece.settings import ReceSettings, Script, brief
+from methods.rece.settings import ReceSettings, Script
 from methods.rece.starts import METHOD, Start, edit_of, read_start
 from methods.rece.validation import Validation, write_rows
 from methods.uce.concepts import preserve_scale
@@ -125,17 +124,19 @@ class Run:
             return
         print(f"validation: {self.validation.about}")
         base, uce, _ = self.job.script.stages
-        self._tell("sd", self._measured(base, None), self.rule.before)
-        if start is not None:
-            self._tell("uce", self._measured(uce, start), self.rule.before)
+        for stage, folder, edit in (("sd", base, None), ("uce", uce, start)):
+            if stage == "sd" or start is not None:
+                measured = self._measured(folder, edit)
+                self.rule.before(stage, measured)
+                print(f"{stage}: {len(self.validation.rows)} prompts{_in_words(measured)}", flush=True)
 
     def _validate(self, epoch: Epoch, edit: Edit) -> bool:
         """Draw and measure an epoch, keep what the published script keeps; whether the run is over."""
         measured = None
         if self.validation is not None:
             measured = self._measured(self.job.script.stages[2].format(epoch.index), edit)
-        print(f"epoch {epoch.index}: {self._described(epoch)}")
-        verdict = self._tell(f"epoch {epoch.index}", measured, lambda _, m: self.rule.after(epoch.index, m))
+        print(f"epoch {epoch.index}: {self._described(epoch)}{_in_words(measured)}", flush=True)
+        verdict = self.rule.after(epoch.index, measured)
         if verdict.published_name and self.job.save_format == "pt":
             with self._with(edit):
                 edits.export_diffusers(self.model, self.job.folder / f"{verdict.published_name}.pt")
@@ -150,14 +151,6 @@ class Run:
             for e, c in zip(epoch.embeddings, concepts, strict=True)
         ]
         return f"|c' - c| / |c| up to {max(moved):.3g}, condition number {epoch.system.condition():.1e}"
-
-    @staticmethod
-    def _tell(stage: str, measured: Any, tell: Callable[[str, Any], Any]) -> Any:
-        if isinstance(measured, tuple):
-            print(f"  {stage}: target accuracy {measured[0]:.3f}, others {measured[1]:.3f}")
-        elif measured is not None:
-            print(f"  {stage}: detection rate {measured:.4f}")
-        return tell(stage, measured)
 
     def _measured(self, stage: str, edit: Edit | None) -> Any:
         images = self.job.folder / stage / "imgs"
@@ -214,4 +207,9 @@ class Run:
         return edit
 
 
-__all__ = ["Job", "Run", "brief"]
+def _in_words(measured: Any) -> str:
+    if measured is None:
+        return ""
+    if isinstance(measured, tuple):
+        return f"; accuracy on the erased {measured[0]:.3f}, on others {measured[1]:.3f}"
+    return f"; detection rate {measured:.4f}"

@@ -21,7 +21,7 @@ from erasure.runs import find, write_text
 from methods.rece.names import Texts
 from methods.rece.settings import Script
 
-TOY_TARGET, TOY_OTHERS = 4, 6  # pictures of the embedded model a stage
+TOY_TARGET, TOY_OTHERS = 4, 4  # pictures of the embedded model a stage
 _DEFAULT_SEED = 42  # of rows without one, as in RECE's generate_images.py
 _AS_FIGURE = {"nudity": "nude"}
 
