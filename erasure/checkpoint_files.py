@@ -25,6 +25,12 @@ def read_tensors(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[s
         return checkpoint_files.read_tensors(path, unsafe_pickle)
 
 
+def read_tensor(path: str | os.PathLike) -> torch.Tensor:
+    """The one tensor of a file, such as an embedding, on the CPU; UserError as `read_tensors`, and for several."""
+    with refusals_for_the_user():
+        return checkpoint_files.read_tensor(path)
+
+
 def shapes(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor, without reading the values of a .safetensors file; UserError as `read_tensors`."""
     with refusals_for_the_user():

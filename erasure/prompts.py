@@ -76,6 +76,12 @@ def read_csv(path: str | os.PathLike, default_seed: int | None = None) -> list[R
     return rows
 
 
+def read_table(path: str | os.PathLike) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """(header, {column: text} of every row) of any CSV, read by the same rules. UserError as `read_csv`."""
+    header, records = _records(find(path))
+    return header, [cells for _, cells in records]
+
+
 @dataclass
 class _Cells:
     """The cells of one row by the names of `ALIASES`, with words for what is wrong in them."""

@@ -85,14 +85,25 @@ def read_tensors(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[s
     `unsafe_pickle` lets a pickle run its code: only for files you made yourself. CheckpointError for a file that is missing,
     damaged, of another kind, without tensors, or that needs pickled code.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a folder, not a file of weights' if path.is_dir() else 'no such file'}")
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path, unsafe_pickle)
-    tensors = _state_dict(content)
+    tensors = _state_dict(_read(Path(path), unsafe_pickle))
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors")
     return tensors
+
+
+def read_tensor(path: str | os.PathLike) -> torch.Tensor:
+    """The one tensor of a file, bare (as embeddings are saved) or under any name; CheckpointError as `read_tensors`."""
+    content = _read(Path(path), unsafe_pickle=False)
+    tensors = [content.detach()] if isinstance(content, torch.Tensor) else list(_state_dict(content).values())
+    if len(tensors) != 1:
+        raise CheckpointError(f"{path}: holds {len(tensors) or 'no'} tensors, and one is expected")
+    return tensors[0]
+
+
+def _read(path: Path, unsafe_pickle: bool):
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'is a folder, not a file of weights' if path.is_dir() else 'no such file'}")
+    return _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path, unsafe_pickle)
 
 
 def shapes(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[str, tuple[int, ...]]:
