@@ -76,6 +76,20 @@ def save_safetensors(
     }
     with atomic_path(path) as temporary:
         save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, temporary, metadata=header)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """The library writes it in an order that differs from run to run: the same contents are to be the same bytes."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if metadata := header.get("__metadata__"):
+            header["__metadata__"] = dict(sorted(metadata.items()))
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+            if len(text) <= size:  # it always is: only the order has changed
+                file.seek(8)
+                file.write(text.ljust(size))
 
 
 def sha256_file(path: str | os.PathLike) -> str:

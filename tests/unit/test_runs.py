@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import safetensors
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasure import errors, runs
@@ -64,6 +65,20 @@ def test_safetensors_metadata(tmp_path):
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         assert file.metadata() == {"text": "as is", "number": "3", "list": "[1]"}
         assert torch.equal(file.get_tensor("a"), torch.ones(3, 2))
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=9), max_size=8))
+@settings(max_examples=25, deadline=None)
+def test_the_same_contents_are_the_same_bytes(tmp_path_factory, metadata):
+    """Whatever the metadata says, in whatever order, and all of it comes back."""
+    folder, found = tmp_path_factory.mktemp("bytes"), set()
+    for order in (metadata, dict(reversed(metadata.items()))):
+        runs.save_safetensors(folder / "a.safetensors", {"b": torch.ones(3), "a": torch.zeros(5)}, order)
+        found.add((folder / "a.safetensors").read_bytes())
+    with safetensors.safe_open(folder / "a.safetensors", "pt") as file:
+        assert (file.metadata() or {}) == metadata
+        assert torch.equal(file.get_tensor("b"), torch.ones(3))
+    assert len(found) == 1
 
 
 tensors = st.dictionaries(

@@ -1,7 +1,6 @@
 """UCE's erasure: one map or layer by layer, texts in any order, at once or in turn; and the check of what was done."""
 
 import functools
-import itertools
 
 import pytest
 import torch
@@ -161,11 +160,8 @@ def test_the_check_says_what_answers_do(erasure, dim):
     change = new - old
     assert found.empty == pytest.approx((norm(empty @ change.T) / norm(empty @ old.T)).item(), abs=1e-5)
     assert found.weights == pytest.approx((norm(change) / norm(old)).item(), abs=1e-5)
-    stay = (
-        list(itertools.chain(*([texts[t].states] for t in erasure.preserved)))
-        if erasure.variant == "2023"
-        else [texts[t].states[[texts[t].last]] for t in erasure.preserved]
-    )
+    stay = [texts[text] for text in erasure.preserved]
+    stay = [state.states if erasure.variant == "2023" else state.states[[state.last]] for state in stay]
     if not stay:
         assert found.preserved is None
         return
