@@ -1,6 +1,7 @@
 """The flags by which every script that makes an edit names its base model and device, and that model."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from erasure import runs
@@ -35,14 +36,20 @@ def add_base_flags(parser: argparse.ArgumentParser, device: str = "0", weights: 
     group.add_argument("--device", help=f"cpu, cuda:0, or the number of a GPU (default: {device}; cpu without a GPU)")
 
 
-def load_base(arguments: argparse.Namespace):
-    """(LatentDiffusion on its device, BaseIdentity) of those flags; says which base it is. UserError if there is none."""
+def load_base(arguments: argparse.Namespace, before: Callable[[str], None] | None = None):
+    """(LatentDiffusion on its device, BaseIdentity) of those flags; says which base it is. UserError if there is none.
+
+    before: called with the family of the base before gigabytes are read.
+    """
     given = arguments.ckpt_path or arguments.base
     if given == "2.1":
         raise UserError("--base 2.1: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
     path, config_path = resolve(_PUBLISHED_BASES.get(given, given), arguments.config_path, arguments.unsafe_pickle)
     announce(path, given)
     from erasure import base_models
+
+    if before is not None:
+        before(base_models.family_of(config_path))
     from erasure.generation.models import pick_device
 
     model, identity = base_models.load(

@@ -163,8 +163,16 @@ def load(
         model = load_model_from_config(node, state_dict, device=device, dtype=dtype or torch.float32)
     except CheckpointError as error:
         raise UserError(f"{path} does not fit {config_path}: {error}") from None
-    family = "sd-v1" if context_dim == SD_CONTEXT_DIM else "toy"
-    return model, BaseIdentity(path.stem, str(path), str(config_path), which, sha256, family)
+    return model, BaseIdentity(path.stem, str(path), str(config_path), which, sha256, _family(context_dim))
+
+
+def family_of(config_path: Path) -> str:
+    """The family of a model that is not loaded yet, by its configuration."""
+    return _family(_read_config(config_path)[1])
+
+
+def _family(context_dim: int | None) -> str:
+    return "sd-v1" if context_dim == SD_CONTEXT_DIM else "toy"
 
 
 def _ema_key(key: str) -> str:

@@ -3,7 +3,6 @@
 The model that draws and the classifier that looks come in as callables, so that any of either can be used.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,9 +30,10 @@ def seeds_of(seed: int, iteration: int, count: int) -> list[int]:
 
 
 def votes(logits: Tensor, variant: str) -> Tensor:
-    """logits [N, J] -> which attributes count for which image, float32 [N, J].
+    """logits [N, J] -> which attributes count for which image [N, J].
 
-    2023: all whose probability is the highest, so that ties count more than once. 2025: the first of them.
+    2023: all whose probability is the highest, so that ties count more than once; float32. 2025: the first of them;
+    float64. Both as published, since the precision decides on the tolerance's edge.
     UserError for logits that are not finite.
     """
     if not torch.isfinite(logits).all():
@@ -41,7 +41,7 @@ def votes(logits: Tensor, variant: str) -> Tensor:
     shares = logits.float().softmax(dim=-1)
     if variant == "2023":
         return (shares == shares.amax(dim=-1, keepdim=True)).float()
-    return torch.nn.functional.one_hot(shares.argmax(dim=-1), shares.shape[-1]).float()
+    return torch.nn.functional.one_hot(shares.argmax(dim=-1), shares.shape[-1]).double()
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Meter:
     variant: str = "2023"
 
     def shares(self, text: str, attributes: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Share of the images of `text` that show each attribute [J], float32 as published."""
+        """Share of the images of `text` that show each attribute [J]."""
         logits = [self.classify(images, attributes) for images in self.draw(text, seeds)]
         return votes(torch.cat(logits), self.variant).mean(dim=0)
 
@@ -93,7 +93,3 @@ def drawing(model, settings, progress: bool = False) -> Draw:
                     pixels = pixels[settings.num_samples :]
 
     return draw
-
-
-def first(drawn: Iterable[Tensor], count: int) -> list[Tensor]:
-    return list(itertools.islice(drawn, count))

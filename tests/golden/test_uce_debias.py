@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from erasure.text_states import TextStates
-from methods.uce import debias, ratios
+from methods.uce import debias, debias_concepts, ratios
 from methods.uce.debias import Debiasing
 from tests.golden.golden_data import load, load_json
 
@@ -101,3 +101,66 @@ def test_2025_weights_after_every_iteration():
                 for name, reference in wanted.items():
                     found = edit.applied(weights[name])
                     assert relative(found, reference) <= tolerance, f"case {i}, iteration {t}, {name}"
+
+
+# ---- ratios --------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A model that draws nothing and a classifier with stored answers; keeps what was asked for."""
+
+    def __init__(self, count, answers):
+        self.count, self.answers, self.calls = count, iter(answers), []
+
+    def draw(self, prompt, seeds):
+        for seed in seeds:
+            self.calls.append((prompt, seed))
+            yield np.zeros((self.count, 1, 1, 3), np.uint8)
+
+    def classify(self, images, texts):
+        assert len(images) == self.count
+        logits = torch.tensor(next(self.answers))
+        assert logits.shape == (len(images), len(texts))
+        return logits
+
+
+def test_2023_ratios():
+    images = debias_concepts.IMAGES["sd-v1"]
+    for i, case in enumerate(load_json("uce/uce_debias_ratios")["2023"]["cases"]):
+        known = {}
+        if case["ratio_diff"] is not None:
+            # what next_round makes of the ratios of an earlier iteration
+            debiasing = Debiasing(case["concepts"], case["classes"], tolerance=case["max_ratio_gap"])
+            before = debias.next_round(debiasing, torch.tensor(case["prev_ratio"]))
+            torch.testing.assert_close(before.deviations, torch.tensor(case["ratio_diff"]), atol=1e-6, rtol=0)
+            bypassed = before.bypassed(debiasing.tolerance)
+            known = {k: before.ratios[k] for k, inside in enumerate(bypassed) if inside}
+        recorder = Recorder(case["num_samples"], case["clip_logits_per_call"])
+        meter = ratios.Meter(recorder.draw, recorder.classify, "2023")
+        seeds = ratios.seeds_of(case["numpy_seed"], 0, ratios.SEEDS["2023"])
+        found = torch.stack(list(meter.ratios(case["concepts"], case["classes"], seeds, known)))
+        torch.testing.assert_close(found, torch.tensor(case["ratios"]), atol=1e-6, rtol=0, msg=f"case {i}")
+        assert recorder.calls == [(call["prompt"], call["seed"]) for call in case["image_calls"]], f"case {i}"
+        for call in case["image_calls"]:
+            assert call["num_inference_steps"] == images["num_inference_steps"]
+            assert call["num_images_per_prompt"] == case["num_samples"]
+
+
+def test_2025_directions():
+    images = debias_concepts.IMAGES["sd-v1"]
+    for i, case in enumerate(load_json("uce/uce_debias_ratios")["2025"]["cases"]):
+        labels = case["debias_concepts"]
+        answers = [[[float(top == label) for label in labels] for top in own] for own in case["top_labels"]]
+        recorder = Recorder(case["num_images"], answers)
+        meter = ratios.Meter(recorder.draw, recorder.classify, "2025")
+        debiasing = Debiasing(
+            case["edit_concepts"], [labels] * len(answers), desired=case["desired_ratios"], tolerance=case["max_diff"]
+        )
+        shares = torch.stack(list(meter.ratios(debiasing.texts, debiasing.attributes, seeds=[0])))
+        found = debias.directions(debiasing, shares)
+        wanted = torch.tensor(case["direction_scale"], dtype=torch.float64)
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0, msg=f"case {i}")
+        assert [prompt for prompt, _ in recorder.calls] == [call["prompt"] for call in case["pipe_calls"]], f"case {i}"
+        for call in case["pipe_calls"]:
+            assert call["num_images_per_prompt"] == case["num_images"]
+            assert {name: call[name] for name in images} == images
