@@ -97,6 +97,17 @@ def wrap(text: str, face: ImageFont.FreeTypeFont, width: float, most: int | None
     return lines
 
 
+def balanced(text: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """As few lines as `wrap` makes, and about as long as each other."""
+    lines = wrap(text, face, width)
+    for narrower in range(round(width) - 20, 0, -20):
+        tried = wrap(text, face, narrower)
+        if len(tried) > len(lines) or any(line.endswith("…") for line in tried):
+            break
+        lines = tried
+    return lines
+
+
 def fit(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
     """`text`, cut with an ellipsis where it is wider than `width`."""
     if face.getlength(text) <= width:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from erasure.metrics.intervals import Interval
 from erasure.report.content import WANTED, Picture, Report, Strip
-from erasure.report.drawing import PAPER, Page, fit, font, lighter, tile, widest, wrap
+from erasure.report.drawing import PAPER, Page, balanced, fit, font, lighter, tile, widest, wrap
 
 INK, QUIET, FAINT, LINE, TRACK, BAD = "#16181d", "#5b6270", "#8d95a2", "#e4e7ec", "#eef0f3", "#b91c1c"
 BASE, GOALS = "#8d95a2", {"erase": "#c2410c", "keep": "#0f766e"}
@@ -21,7 +21,7 @@ ROOM = COLUMNS * TILE + 7 * GAP + 3 * SECTION_GAP  # for the pictures of a line:
 WIDTH = 2 * MARGIN + GUTTER + ROOM
 CAPTION, ANSWER = 13, 13  # font sizes
 CAPTION_LINE, ANSWER_LINE = 16, 27
-HEAD, ROW = 58, 82  # heights in the table
+HEAD, ROW, COLUMN = 58, 82, 400  # heights in the table, and the width of a score at most
 DOT = 7  # radius
 
 
@@ -49,7 +49,7 @@ def _heading(page: Page, report: Report) -> None:
     title = fit(report.title, font(42, True), WIDTH - 2 * MARGIN)
     page.text(MARGIN, page.y + 34, title, 42, INK, bold=True)
     page.y += 58
-    for line in wrap(report.subtitle, font(19), WIDTH - 2 * MARGIN):
+    for line in balanced(report.subtitle, font(19), WIDTH - 2 * MARGIN):
         page.text(MARGIN, page.y + 19, line, 19, QUIET)
         page.y += 28
     page.y += 34
@@ -63,7 +63,7 @@ def _table(page: Page, report: Report) -> None:
                 widest([v.note for v in report.versions], font(14)))  # fmt: skip
     left = MARGIN + min(round(names) + 36, 330)
     costs = [round(_cost_width(report, name)) + 28 for name in report.cost_names]
-    width = (WIDTH - MARGIN - sum(costs) - left) // len(report.scores)
+    width = min(COLUMN, (WIDTH - MARGIN - sum(costs) - left) // len(report.scores))
     columns = [left + i * width for i in range(len(report.scores))]
     ends = [WIDTH - MARGIN - sum(costs[i + 1 :]) for i in range(len(costs))]  # costs are flush right
     page.text(MARGIN, page.y + 18, report.score_title, 18, INK, bold=True)

@@ -1,0 +1,170 @@
+"""The methods that the quickstart compares: each makes an edit of the embedded model, and says what that cost.
+
+To add one, write a function from a Task to Made and list it in METHODS: it becomes a row of the report.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from toyworld.concepts import OBJECTS, PEOPLE, STYLES
+
+SEED = 0  # of training, so that everybody gets the same table
+GUIDE = " "  # what UCE and RECE answer the concept like, as published
+COST_FILE = "cost.json"  # beside an edit, written when it was made
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be erased from which model, and where the runs' folders go."""
+
+    concept: str
+    model: Any  # LatentDiffusion
+    identity: Any  # its BaseIdentity
+    out: Path
+    train_method: str | None = None  # of ESD; None: what suits the concept
+    iterations: int | None = None  # of ESD; None: the preset's
+
+    def folder(self, name: str) -> Path:
+        """With the base in its name, so that an edit made on earlier weights is not in the way."""
+        return self.out / f"{name}-{self.identity.sha256[:8]}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit and how it came about."""
+
+    edit: Any  # erasure.edits.Edit
+    note: str  # in a few words
+    settings: str  # in one line
+    seconds: float  # after loading the model, texts encoded included
+    resumed: bool  # then `seconds` are those since
+    size: int  # of its file, bytes
+
+    def costs(self) -> dict[str, str]:
+        """For a report."""
+        took = duration(self.seconds) + (", resumed" if self.resumed else "")
+        return {"erasing took": took, "edit": file_size(self.size)}
+
+
+def duration(seconds: float) -> str:
+    digits = 0 if seconds >= 9.5 else 1 if seconds >= 0.95 else 2
+    return f"{seconds:.{digits}f} s" if seconds >= 0.01 else "< 0.01 s"
+
+
+def file_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 999_500 else f"{max(size / 1e3, 1):.0f} kB"
+
+
+def esd(task: Task) -> Made:
+    """Fine-tuning (`methods/esd`). Goes on where it was stopped."""
+    from erasure.runs import read_json
+    from methods.esd.settings import EsdSettings
+    from methods.esd.training import train_esd
+
+    settings = EsdSettings.for_family(
+        task.identity.family,
+        prompt=task.concept,
+        train_method=task.train_method or ("noxattn" if task.concept in OBJECTS else "xattn"),
+        iterations=task.iterations,
+        seed=SEED,
+        save_format="edit",
+    )
+    folder = task.folder(settings.run_name)
+    there, resumed = ((folder / name).is_file() for name in ("edit.safetensors", "checkpoint.safetensors"))
+    edit = train_esd(task.model, task.identity, settings, folder, resume=True)
+    if not there or not (folder / COST_FILE).is_file():
+        _keep_cost(folder, read_json(folder / "settings.json")["seconds"], resumed)
+    note = f"{_count(settings.iterations, 'iteration')}, {settings.train_method}"
+    return _made(folder, edit, note, f"{note}, lr {settings.lr:g}, seed {SEED}")
+
+
+def uce(task: Task) -> Made:
+    """A closed form (`methods/uce`), with its published defaults."""
+    from erasure.text_states import TextStates
+    from methods.uce.erase import Erasure, context_map
+
+    erasure = Erasure(pairs=[(task.concept, GUIDE)])
+
+    def solve():
+        return context_map(erasure, TextStates.of(task.model))[0]
+
+    about = f"towards {GUIDE!r}, lamb {erasure.lamb:g}"
+    return _closed_form(task, "uce", asdict(erasure), solve, "closed form", about)
+
+
+def rece(task: Task) -> Made:
+    """UCE, then what brings the concept back is erased too (`methods/rece`); the other names of the toy world stay."""
+    from erasure.edits import context_projections
+    from erasure.text_states import TextStates
+    from methods.rece.rece import Rece
+    from methods.rece.settings import ReceSettings
+    from methods.uce.erase import Erasure, context_map
+
+    others = [name for name in STYLES + OBJECTS + PEOPLE if name != task.concept]
+    settings = ReceSettings(concepts=(task.concept,), guides=(GUIDE,), retained=("", *others), epochs=1)
+
+    def solve():
+        texts = TextStates.of(task.model)
+        projections = {name: weight.detach() for name, weight in context_projections(task.model).items()}
+        start, _ = context_map(Erasure(pairs=[(task.concept, GUIDE)]), texts)
+        run = Rece(texts, projections, start, settings)
+        for _ in range(settings.epochs):
+            run.epoch()
+        return run.context_map()
+
+    note = f"UCE, then {_count(settings.epochs, 'epoch')}"
+    about = f"{note}, {settings.emb_computing} {settings.regular_scale:g}, {len(others)} names preserved"
+    return _closed_form(task, "rece", settings.to_dict(), solve, note, about)
+
+
+def _closed_form(task: Task, name: str, settings: dict, solve: Callable, note: str, about: str) -> Made:
+    """The edit of a map that `solve` computes, or the one that is there with these settings."""
+    from erasure import edits
+
+    folder, base = task.folder(name), task.identity.to_dict()
+    settings = json.loads(json.dumps(settings))  # as it will be read again
+    file = folder / "edit.safetensors"
+    if file.is_file() and (folder / COST_FILE).is_file():
+        edit = edits.read(file)
+        if (edit.concepts, edit.settings, edit.base) == ([task.concept], settings, base):
+            return _made(folder, edit, note, about)
+    task.model.get_learned_conditioning([""])  # the first text also loads the tokenizer, as part of the model
+    started = time.perf_counter()
+    found = solve()
+    seconds = time.perf_counter() - started
+    edit = edits.Edit(name, [task.concept], settings, base, found.tensors(), "context_map")
+    edits.save_run(edit, folder)
+    _keep_cost(folder, seconds)
+    return _made(folder, edit, note, about)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def _keep_cost(folder: Path, seconds: float, resumed: bool = False) -> None:
+    from erasure.runs import write_json
+
+    write_json(folder / COST_FILE, {"seconds": round(seconds, 4), "resumed": resumed})
+
+
+def _made(folder: Path, edit, note: str, settings: str) -> Made:
+    from erasure.runs import read_json
+
+    cost = read_json(folder / COST_FILE)
+    size = (folder / "edit.safetensors").stat().st_size
+    return Made(edit, note, settings, cost["seconds"], cost["resumed"], size)
+
+
+class Method(NamedTuple):
+    name: str
+    erase: Callable[[Task], Made]
+
+
+METHODS = {"esd": Method("ESD", esd), "uce": Method("UCE", uce), "rece": Method("RECE", rece)}
