@@ -36,7 +36,7 @@ class Run:
     check: SelfCheck
     condition: float  # of the system that was solved; of several, the largest
     kept: list[str]  # texts that are their own guide
-    seconds: float  # with the encoding of texts
+    seconds: float  # of encoding and solving, without the check
 
 
 def erase(model, identity, settings: UceSettings, plan: Plan, progress: bool = True) -> Run:
@@ -53,17 +53,19 @@ def erase(model, identity, settings: UceSettings, plan: Plan, progress: bool = T
         solved = [context_map(part, texts, kept=gram) for part in parts]
         tensors, kind = functools.reduce(ContextMap.then, (found for found, _ in solved)).tensors(), KIND
         systems = [factored for _, factored in solved]
+        seconds = time.perf_counter() - start
         products = products_of_map(weights.values(), ContextMap.from_tensors(tensors))
     else:
         weights = {name: weights[name] for name in names}
         edited, systems = edited_in_turn(parts, texts, weights, gram)
         tensors, kind = {name: new.to(weights[name].dtype) for name, new in edited.items()}, "tensors"
+        seconds = time.perf_counter() - start
         products = products_of_weights(weights.values(), edited.values())
     report = check(parts, texts, gram, products)
     about = settings.resolved(plan).to_dict()
     edit = edits.Edit("uce", list(plan.concepts), about, identity.to_dict(), tensors, kind, versions())
     condition = max(factored.condition() for factored in systems)
-    return Run(edit, report, condition, kept, time.perf_counter() - start)
+    return Run(edit, report, condition, kept, seconds)
 
 
 def erasures(settings: UceSettings, plan: Plan) -> list[Erasure]:
