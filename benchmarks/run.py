@@ -23,6 +23,7 @@ from erasure import errors
 TOPICS = {  # each is a module of this package; a new method adds one
     "unet": "UNet forward and backward beside diffusers'",
     "esd": "ESD's iteration time and peak memory beside the form with two whole models",
+    "closed_form": "UCE's and RECE's edits at SD v1's shapes beside the published form",
     "images": "images per second of the generator by batch size",
 }
 DTYPES = ("float32", "bfloat16", "float16")

@@ -15,23 +15,25 @@ from erasure.generation import generate, settings
 from erasure.metrics.judging import judge_folder
 from erasure.prompts import Row
 from toyworld.captions import evaluation_prompts
+from toyworld.concepts import OBJECTS, PEOPLE, STYLES
 from toyworld.judge import load_judge
 
 SEED = 0
 FIRST_SEED = 50_000  # of the pictures; the shipped evaluation and the quickstart use others
 
 
-TARGETS = ("van gogh", "golf ball")
-PROMPTS = {"style": 5, "object": 3, "person": 2, "figure": 2}  # of every concept that is no target
 TARGET_PROMPTS = 10
+MANY = {"style": 5, "object": 3, "person": 2, "figure": 2}  # prompts of every concept that is no target
+KNOWN = (*STYLES, *OBJECTS, *PEOPLE)
+FEW = {"style": 2, "object": 2, "person": 1, "figure": 2}
 
 
-def prompts() -> list[Row]:
-    """The same prompts and seeds for every measurement, so that the base model draws them once."""
+def prompts(*targets: str, others: dict[str, int] = MANY) -> list[Row]:
+    """The first prompts of every concept; a prompt has the same seed in every measurement: the base draws it once."""
     seen, rows = defaultdict(int), []
     for i, asked in enumerate(evaluation_prompts(TARGET_PROMPTS, seed=1)):
         seen[asked.concept] += 1
-        if seen[asked.concept] <= (TARGET_PROMPTS if asked.concept in TARGETS else PROMPTS[asked.kind]):
+        if seen[asked.concept] <= (TARGET_PROMPTS if asked.concept in targets else others[asked.kind]):
             extra = {"concept_kind": asked.kind, "concept": asked.concept}
             rows.append(Row(i, asked.prompt, FIRST_SEED + i, extra=extra))
     return rows
@@ -43,11 +45,14 @@ class Shares:
 
     by_concept: dict[tuple[str, str], float]
 
-    def kind(self, kind: str, but: str) -> dict[str, float]:
-        return {concept: share for (k, concept), share in self.by_concept.items() if k == kind and concept != but}
+    def kind(self, kind: str, *but: str) -> dict[str, float]:
+        return {concept: share for (k, concept), share in self.by_concept.items() if k == kind and concept not in but}
 
-    def mean(self, kind: str, but: str) -> float:
-        return float(np.mean(list(self.kind(kind, but).values())))
+    def mean(self, kind: str, *but: str) -> float:
+        return float(np.mean(list(self.kind(kind, *but).values())))
+
+    def of(self, concept: str) -> float:
+        return next(share for (_, name), share in self.by_concept.items() if name == concept)
 
 
 class Bench:
@@ -65,9 +70,8 @@ class Bench:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def measure(self, name: str, edit=None) -> Shares:
-        """Shares of the base model's pictures, or of those with an edit."""
-        rows = prompts()
+    def measure(self, name: str, rows: list[Row], edit=None) -> Shares:
+        """Shares of the base model's pictures of some prompts, or of those with an edit."""
         model, identity = base_models.load("toy")
         facts = {"base": identity.to_dict(), "edits": [edit.settings] if edit else []}
         with self.locked(name), edits.apply(model, edit, identity) if edit else contextlib.nullcontext():

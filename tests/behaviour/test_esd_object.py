@@ -1,5 +1,6 @@
-from tests.behaviour.esd_checks import ErasureChecks
+from tests.behaviour.esd_checks import EsdChecks
 
 
-class TestGolfBall(ErasureChecks):
-    prompt, method, kind = "golf ball", "noxattn", "object"
+class TestGolfBall(EsdChecks):
+    targets = ("golf ball",)
+    prompt, method = "golf ball", "noxattn"

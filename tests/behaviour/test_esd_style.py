@@ -1,5 +1,6 @@
-from tests.behaviour.esd_checks import ErasureChecks
+from tests.behaviour.esd_checks import EsdChecks
 
 
-class TestVanGogh(ErasureChecks):
-    prompt, method, kind = "Van Gogh", "xattn", "style"
+class TestVanGogh(EsdChecks):
+    targets = ("van gogh",)
+    prompt, method = "Van Gogh", "xattn"
