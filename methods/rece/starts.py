@@ -25,12 +25,14 @@ class Start:
     label: str
     projections: ContextMap | dict[str, Tensor] | None = None
     changed: dict[str, Tensor] = field(default_factory=dict)  # UNet names without prefix -> weights unlike the base's
+    concepts: tuple[str, ...] = ()  # that it erases, as far as is known
 
     def edit(self, base: dict) -> Edit | None:
         """The start as an edit of the base; None for the base itself."""
         if isinstance(self.projections, ContextMap):
-            return Edit("uce", [], {"start": self.label}, base, self.projections.tensors(), KIND_OF_MAPS)
-        return Edit("start", [], {"start": self.label}, base, self.changed) if self.changed else None
+            tensors = self.projections.tensors()
+            return Edit("uce", list(self.concepts), {"start": self.label}, base, tensors, KIND_OF_MAPS)
+        return Edit("start", list(self.concepts), {"start": self.label}, base, self.changed) if self.changed else None
 
 
 def read_start(model, identity, given: str) -> Start:
@@ -50,13 +52,14 @@ def read_start(model, identity, given: str) -> Start:
     with edits.load_into(model, identity, path) as applied:
         edit = applied.edit
         if edit.kind == KIND_OF_MAPS:
-            return Start(str(path), ContextMap.from_tensors(edit.tensors))
+            return Start(str(path), ContextMap.from_tensors(edit.tensors), concepts=tuple(edit.concepts))
         parameters = dict(model.named_parameters())
         changed = {name: parameters[name].detach().cpu().clone() for name in applied.attached.originals}
         if outside := [name for name in changed if not name.startswith(UNET)]:
             raise UserError(f"{path} changes more than the UNet: {edits.few(outside)}")
         weights = {name: w.detach().cpu().clone() for name, w in context_projections(model).items()}
-    return Start(str(path), weights, {name.removeprefix(UNET): tensor for name, tensor in changed.items()})
+    short = {name.removeprefix(UNET): tensor for name, tensor in changed.items()}
+    return Start(str(path), weights, short, tuple(edit.concepts))
 
 
 def edit_of(rece: Rece, start: Start, base: dict, concepts: list[str], settings: Mapping) -> Edit:

@@ -83,7 +83,7 @@ class Run:
         scale, pairs = preserve_scale(len(kept)), list(zip(job.settings.concepts, job.settings.guides, strict=True))
         towards = ", ".join(map(repr, dict.fromkeys(job.settings.guides)))
         label = f"a UCE edit made here (towards {towards}, {len(kept)} texts preserved at {scale:.3g}, lamb 0.5)"
-        start = Start(label, uce_start(self.texts, pairs, gram, scale))
+        start = Start(label, uce_start(self.texts, pairs, gram, scale), concepts=job.settings.concepts)
         edits.save(start.edit(self.base), job.folder / "uce.safetensors")
         return start
 
