@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from toyworld.concepts import OBJECTS, PEOPLE, STYLES
 
 SEED = 0  # of training, so that everybody gets the same table
-GUIDE = " "  # what UCE and RECE answer the concept like, as published
 COST_FILE = "cost.json"  # beside an edit, written when it was made
 
 
@@ -85,17 +84,16 @@ def esd(task: Task) -> Made:
 
 
 def uce(task: Task) -> Made:
-    """A closed form (`methods/uce`), with its published defaults."""
-    from erasure.text_states import TextStates
-    from methods.uce.erase import Erasure, context_map
+    """A closed form (`methods/uce`), with its published defaults; nothing is preserved but the empty text."""
+    from methods.uce.run import erase
 
-    erasure = Erasure(pairs=[(task.concept, GUIDE)])
+    settings, plan = _uce_settings(task)
 
     def solve():
-        return context_map(erasure, TextStates.of(task.model))[0]
+        return erase(task.model, task.identity, settings, plan, progress=False).edit
 
-    about = f"towards {GUIDE!r}, lamb {erasure.lamb:g}"
-    return _closed_form(task, "uce", asdict(erasure), solve, "closed form", about)
+    about = f"towards {plan.guides[0]!r}, lamb {settings.lamb:g}"
+    return _closed_form(task, "uce", settings.resolved(plan).to_dict(), solve, "closed form", about)
 
 
 def rece(task: Task) -> Made:
@@ -104,41 +102,52 @@ def rece(task: Task) -> Made:
     from erasure.text_states import TextStates
     from methods.rece.rece import Rece
     from methods.rece.settings import ReceSettings
-    from methods.uce.erase import Erasure, context_map
+    from methods.rece.starts import Start, edit_of
+    from methods.uce.erase import context_map
+    from methods.uce.run import erasures
 
-    others = [name for name in STYLES + OBJECTS + PEOPLE if name != task.concept]
-    settings = ReceSettings(concepts=(task.concept,), guides=(GUIDE,), retained=("", *others), epochs=1)
+    uce_settings, plan = _uce_settings(task)
+    others = tuple(name for name in STYLES + OBJECTS + PEOPLE if name != task.concept)
+    settings = ReceSettings(plan.concepts, plan.guides, retained=("", *others), epochs=1)
 
     def solve():
         texts = TextStates.of(task.model)
-        projections = {name: weight.detach() for name, weight in context_projections(task.model).items()}
-        start, _ = context_map(Erasure(pairs=[(task.concept, GUIDE)]), texts)
-        run = Rece(texts, projections, start, settings)
+        projections = {name: weight.detach().cpu() for name, weight in context_projections(task.model).items()}
+        start = Start("UCE", context_map(erasures(uce_settings, plan)[0], texts)[0])
+        run = Rece(texts, projections, start.projections, settings)
         for _ in range(settings.epochs):
             run.epoch()
-        return run.context_map()
+        return edit_of(run, start, task.identity.to_dict(), list(plan.concepts), settings.to_dict())
 
     note = f"UCE, then {_count(settings.epochs, 'epoch')}"
     about = f"{note}, {settings.emb_computing} {settings.regular_scale:g}, {len(others)} names preserved"
     return _closed_form(task, "rece", settings.to_dict(), solve, note, about)
 
 
+def _uce_settings(task: Task):
+    """(settings, plan) of the UCE edit, with which RECE begins, too."""
+    from methods.uce.settings import UceSettings
+
+    kind = "art" if task.concept in STYLES else "object" if task.concept in OBJECTS else "celebrity"
+    settings = UceSettings(task.concept, kind, preserve_concepts="", base="toy")
+    return settings, settings.plan(artists=())
+
+
 def _closed_form(task: Task, name: str, settings: dict, solve: Callable, note: str, about: str) -> Made:
-    """The edit of a map that `solve` computes, or the one that is there with these settings."""
+    """The edit that `solve` computes, or the one that is there with these settings."""
     from erasure import edits
 
     folder, base = task.folder(name), task.identity.to_dict()
-    settings = json.loads(json.dumps(settings))  # as it will be read again
     file = folder / "edit.safetensors"
     if file.is_file() and (folder / COST_FILE).is_file():
         edit = edits.read(file)
-        if (edit.concepts, edit.settings, edit.base) == ([task.concept], settings, base):
+        as_read = json.loads(json.dumps(settings))  # tuples come back as lists
+        if (edit.concepts, edit.settings, edit.base) == ([task.concept], as_read, base):
             return _made(folder, edit, note, about)
     task.model.get_learned_conditioning([""])  # the first text also loads the tokenizer, as part of the model
     started = time.perf_counter()
-    found = solve()
+    edit = solve()
     seconds = time.perf_counter() - started
-    edit = edits.Edit(name, [task.concept], settings, base, found.tensors(), "context_map")
     edits.save_run(edit, folder)
     _keep_cost(folder, seconds)
     return _made(folder, edit, note, about)

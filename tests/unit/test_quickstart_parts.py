@@ -12,8 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from erasure import base_models, edits
+from erasure import edits
+from erasure.base_models import BaseIdentity
+from erasure.edits.applying import UNET
 from erasure.metrics.judging import Judgement
+from erasure.runs import tensors_sha256
+from tests.tiny import tiny_model
 from toyworld.comparison import compare, groups, strips
 from toyworld.concepts import OBJECTS, PEOPLE, STYLES
 from toyworld.prompts import CONCEPTS, SITTERS, as_csv, quickstart_rows
@@ -117,9 +121,17 @@ def test_file_sizes(size, shown):
     assert file_size(size) == shown
 
 
+@pytest.fixture(scope="module")
+def tiny():
+    """(model, its identity): random weights in place of the embedded model's."""
+    model = tiny_model()
+    unet = {key.removeprefix(UNET): p for key, p in model.state_dict().items() if key.startswith(UNET)}
+    return model, BaseIdentity("tiny", "t", "t", "only", tensors_sha256(unet), "toy")
+
+
 @pytest.mark.parametrize("name", ["uce", "rece"])
-def test_a_closed_form_is_kept_with_its_cost(tmp_path, name):
-    model, identity = base_models.load("toy")
+def test_a_closed_form_is_kept_with_its_cost(tmp_path, name, tiny):
+    model, identity = tiny
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = Task("van gogh", model, identity, tmp_path)
     made = METHODS[name].erase(task)
@@ -140,14 +152,13 @@ def test_a_closed_form_is_kept_with_its_cost(tmp_path, name):
     assert other.edit.concepts == ["tench"] and other.seconds < 123
 
 
-def test_the_cost_of_training_is_that_of_the_run_that_did_it(tmp_path):
-    model, identity = base_models.load("toy")
-    task = Task("van gogh", model, identity, tmp_path, iterations=2)
+def test_the_cost_of_training_is_that_of_the_run_that_did_it(tmp_path, tiny):
+    task = Task("van gogh", *tiny, tmp_path, iterations=2)
     first = METHODS["esd"].erase(task)
     assert first.seconds > 0 and not first.resumed and "2 iterations, xattn" in first.settings
     again = METHODS["esd"].erase(task)
     assert again.seconds == first.seconds and again.costs() == first.costs()
-    assert METHODS["esd"].erase(Task("tench", model, identity, tmp_path, iterations=1)).note == "1 iteration, noxattn"
+    assert METHODS["esd"].erase(Task("tench", *tiny, tmp_path, iterations=1)).note == "1 iteration, noxattn"
 
 
 def test_a_resumed_training_says_so(tmp_path):
