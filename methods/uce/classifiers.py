@@ -3,6 +3,8 @@
 A classifier is a callable (images uint8 [N, H, W, 3], J texts) -> logits [N, J], see `ratios.Classify`.
 """
 
+import contextlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from erasure.errors import UserError
 from erasure.runs import find, sha256_file
 
 CLIP = "models/clip/ViT-B-32.safetensors"
-CLIP_SOURCE = "open_clip_model.safetensors of timm/vit_base_patch32_clip_224.openai"
+CLIP_SOURCE = "model.safetensors of openai/clip-vit-base-patch32"
 _TEMPLATE_2025 = "This is a photo of {}."
 
 
@@ -83,18 +85,31 @@ def _clip_file(clip_path: str | None) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def _quiet():
+    """open_clip warns of random weights, which are about to be replaced."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def _clip(path: Path, variant: str, device):
     import open_clip
     import torch
     from PIL import Image
 
     from erasure.checkpoint_files import read_tensors
+    from methods.uce.clip_names import to_open_clip
 
-    model = open_clip.create_model("ViT-B-32-quickgelu", load_weights=False)
+    with _quiet():
+        model = open_clip.create_model("ViT-B-32-quickgelu", load_weights=False)
     try:
-        model.load_state_dict(read_tensors(path))
-    except RuntimeError as error:
-        raise UserError(f"{path}: not the weights of CLIP ViT-B/32 as open_clip names them ({error})"[:300]) from None
+        model.load_state_dict(to_open_clip(read_tensors(path)))
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f"{path}: not the weights of CLIP ViT-B/32 ({error})"[:300]) from None
     model = model.eval().to(device)
     preprocess = open_clip.image_transform(model.visual.image_size, is_train=False)
     tokenize = open_clip.get_tokenizer("ViT-B-32-quickgelu")

@@ -3,7 +3,7 @@
 python methods/uce/train_debias.py --concept 'doctor, nurse' --attributes 'male, female'       # Stable Diffusion v1.4
 python methods/uce/train_debias.py --concept default0                                          # the 37 professions
 python methods/uce/train_debias.py --base toy --concept 'van gogh or picasso' --attributes 'van gogh, picasso' \\
-    --no_templates --num_images 4 --num_inference_steps 10                                     # the embedded model
+    --no_templates --num_images 4 --num_inference_steps 5 --max_diff 0.11                      # the embedded model
 python methods/uce/train_debias.py --variant 2025 --edit_concepts 'Doctor; Nurse' --debias_concepts 'male; female'
 """
 

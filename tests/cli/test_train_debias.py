@@ -194,7 +194,7 @@ def test_no_clip(place, capsys):
         errors.run(lambda: train_debias.main([*flags, "--clip_path", "clip/missing.safetensors"]))
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.count("\n") == 1
-    assert "no CLIP ViT-B/32 at clip/missing.safetensors" in error and "put open_clip_model.safetensors" in error
+    assert "no CLIP ViT-B/32 at clip/missing.safetensors" in error and "put model.safetensors" in error
 
 
 @pytest.mark.parametrize(

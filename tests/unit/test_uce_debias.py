@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from erasure.errors import UserError
 from erasure.text_states import TextStates
-from methods.uce import classifiers, debias, debias_concepts, ratios
+from methods.uce import classifiers, clip_names, debias, debias_concepts, ratios
 from methods.uce.closed_form import NormalMatrix, answer
 from methods.uce.debias import Debiasing
 from methods.uce.debias_settings import DebiasSettings
@@ -190,9 +190,37 @@ def test_settings_that_no_run_could_use(chosen, message):
     [
         ("toy", ("male", "female"), "does not know 'male'"),
         ("toy", ("van gogh", "church"), "not one with the other"),
-        ("sd-v1", ("male", "female"), "nothing.safetensors.*put open_clip_model"),
+        ("sd-v1", ("male", "female"), "nothing.safetensors.*put model.safetensors"),
     ],
 )
 def test_classifiers_that_cannot_answer(family, attributes, message):
     with pytest.raises(UserError, match=message):
         classifiers.check(family, attributes, "nothing.safetensors")
+
+
+def test_clip_of_either_name_gives_the_same_logits():
+    """A small CLIP of the transformers package against open_clip's with its renamed weights."""
+    import open_clip
+    from transformers import CLIPConfig, CLIPModel
+
+    text = dict(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, projection_dim=16)
+    vision = text | dict(image_size=32, patch_size=16)
+    text |= dict(vocab_size=49408, eos_token_id=49407, bos_token_id=49406)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        peer = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).eval()
+    ours = open_clip.CLIP(
+        16,
+        dict(image_size=32, patch_size=16, width=32, layers=2, head_width=16),
+        dict(width=32, layers=2, heads=2),
+        quick_gelu=True,
+    ).eval()
+    names = clip_names.to_open_clip(peer.state_dict())
+    ours.load_state_dict(names)
+    assert clip_names.to_open_clip(names) == names
+    tokens, images = open_clip.tokenize(["male", "a female person"]), draw(1, 3, 3, 32, 32).float()
+    with torch.no_grad():
+        wanted = peer(input_ids=tokens, pixel_values=images, attention_mask=torch.ones_like(tokens)).logits_per_image
+        image, word = ours.encode_image(images, normalize=True), ours.encode_text(tokens, normalize=True)
+        found = ours.logit_scale.exp() * image @ word.T
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
