@@ -38,12 +38,10 @@ PENALTIES = {
 def sums(weights: Mapping[str, Tensor], originals: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """(G, H) [D, D] float64 of the projections [O, D] that `weights` holds, now and as they were in the beginning."""
     dim = next(iter(weights.values())).shape[1]
-    total, cross = torch.zeros(2, dim, dim, dtype=torch.float64)
+    cross = torch.zeros(dim, dim, dtype=torch.float64)
     for name, weight in weights.items():
-        weight = weight.double()
-        total += gram(weight)
-        cross.addmm_(weight.T, originals[name].double())
-    return total, cross
+        cross.addmm_(weight.double().T, originals[name].double())
+    return gram(*weights.values()), cross
 
 
 def penalty(emb_computing: str, reg_item: str = "1st", with_target: bool = False) -> Penalty:

@@ -131,7 +131,7 @@ class _Shared:
         if self.of_originals:
             self.base, first = originals, next(iter(originals.values()))
             self.total = ContextMap.identity(first.shape[1])
-            self.G = sum(gram(weight.double()) for weight in originals.values())
+            self.G = gram(*originals.values())
             self.H = self.G.clone()
             if start is not None:
                 self._multiply(start)

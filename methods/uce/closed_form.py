@@ -26,16 +26,16 @@ _BLOCKS = 4
 _FOLD = 4096  # rows that are gathered before they go into sums
 
 
-def gram(rows: Tensor) -> Tensor:
-    """rows [n, D] -> rows^T rows [D, D], of which only blocks on and above the diagonal are multiplied."""
-    dim = rows.shape[1]
-    result = rows.new_empty(dim, dim)
-    for part in torch.arange(dim).chunk(_BLOCKS):
-        here = slice(int(part[0]), int(part[-1]) + 1)
-        rest = slice(here.start, dim)
-        torch.matmul(rows[:, here].T, rows[:, rest], out=result[here, rest])
-        result[rest, here] = result[here, rest].T.clone()
-    return result
+def gram(*matrices: Tensor) -> Tensor:
+    """Sum of R^T R [D, D] float64 over matrices R [n, D], of which only blocks on and above the diagonal are multiplied."""
+    dim = matrices[0].shape[1]
+    total = torch.zeros(dim, dim, dtype=torch.float64, device=matrices[0].device)
+    blocks = [slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(dim).chunk(_BLOCKS)]
+    for rows in matrices:
+        rows = rows.double()
+        for block in blocks:
+            total[block, block.start :].addmm_(rows[:, block].T, rows[:, block.start :])
+    return total.triu_().add_(total.triu(1).T)
 
 
 class NormalMatrix:

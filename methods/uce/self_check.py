@@ -30,7 +30,7 @@ class SelfCheck:
 
 def products_of_map(weights: Iterable[Tensor], context_map: ContextMap) -> Tensor:
     """G [2D, 2D] of weights [O, D] that become W P."""
-    own = sum(gram(weight.double()) for weight in weights)
+    own = gram(*weights)
     matrix = context_map.matrix()
     both = torch.cat([matrix, torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)], dim=1)
     return both.T @ own @ both
@@ -38,7 +38,7 @@ def products_of_map(weights: Iterable[Tensor], context_map: ContextMap) -> Tenso
 
 def products_of_weights(before: Iterable[Tensor], after: Iterable[Tensor]) -> Tensor:
     """G [2D, 2D] of weights [O, D] before and after, in the same order."""
-    return sum(gram(torch.cat([new.double(), old.double()], dim=1)) for old, new in zip(before, after, strict=True))
+    return gram(*(torch.cat([new.double(), old.double()], dim=1) for old, new in zip(before, after, strict=True)))
 
 
 def check(parts: Sequence[Erasure], texts: TextStates, kept: Tensor, products: Tensor) -> SelfCheck:

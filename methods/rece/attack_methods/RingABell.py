@@ -37,7 +37,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     attack.add_argument("--num_prompts", type=int, metavar="N", help="use N of the pairs, drawn (default: all)")
     attack.add_argument("--seed", type=int, default=42, help="of that draw (default: %(default)s)")
-    attack.add_argument("--eta", type=float, help="how far to go (default: 3; 0.9 for Van Gogh on Stable Diffusion)")
+    attack.add_argument(
+        "--eta",
+        dest="attack_eta",
+        type=float,
+        metavar="ETA",
+        help="how far to go (default: 3; 0.9 for Van Gogh on Stable Diffusion)",
+    )
     attack.add_argument(
         "--emb_path", metavar="FILE", help="a vector saved before (.safetensors, or RECE's .pt), not new"
     )
@@ -59,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--force", action="store_true", help="use an edit on another base than it was made for")
     model.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
     model.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the weights (default: %(default)s)")
-    command.add_image_flags(parser)
+    command.add_image_flags(parser, eta_flag="--ddim_eta")
     out = parser.add_argument_group("output")
     out.add_argument("--output_path", default="outputs/ring-a-bell", help="folder of the vector (default: %(default)s)")
     out.add_argument("--save_format", choices=("safetensors", "pt"), default="safetensors", help="of the vector")

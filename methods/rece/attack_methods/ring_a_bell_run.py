@@ -11,6 +11,7 @@ from erasure import prompts, runs
 from erasure.errors import UserError
 from erasure.generation import command, models
 from erasure.prompts import Row
+from toyworld.concepts import IMAGE_SIZE
 
 _PUBLISHED = {  # concept -> RECE's files of pairs and of prompts, eta
     "nudity": ("dataset/nudity-ring-a-bell.csv", "dataset/nudity.csv", 3.0),
@@ -30,23 +31,26 @@ def run(args: argparse.Namespace) -> None:
     args.preset = args.preset or ("toy" if family == "toy" else "rece")
     files = _files(args, family)
     settings = resolved(command.settings_for(args, family, model.device.type), model)
+    if family == "toy" and settings.image_size != IMAGE_SIZE:
+        raise UserError(f"--image_size {settings.image_size}: the embedded judge looks at {IMAGE_SIZE} pixels a side")
     rows = _rows(args, files["prompts"], settings.default_seed)
     attack, facts = _attack(args, model, identity, files)
     folder = Path(args.img_path or Path("images") / "ring-a-bell" / _slug(args.concept) / choice.label)
-    runs.print_settings({"concept": args.concept, **facts, "rows": len(rows), "images": folder, **asdict(settings)})
+    drawn = {"ddim_eta" if name == "eta" else name: value for name, value in asdict(settings).items()}
+    runs.print_settings({"concept": args.concept, **facts, "rows": len(rows), "images": folder, **drawn})
     identity = identity | attack.identity()
     images = folder / "emb2imgs"
     print(generate(model, rows, images, settings, identity, overwrite=args.overwrite, encode=attack.encode(model)))
     measured = _measured(args, family, folder, rows)
     runs.write_json(
         folder / SUMMARY,
-        {"attack": facts, "concept": args.concept, "model": identity, "settings": asdict(settings), **measured},
+        {"attack": facts, "concept": args.concept, "model": identity, "settings": drawn, **measured},
     )
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.eta is not None and not abs(args.eta) < float("inf"):
-        raise UserError(f"--eta must be a number, not {args.eta}")
+    if args.attack_eta is not None and not abs(args.attack_eta) < float("inf"):
+        raise UserError(f"--eta must be a number, not {args.attack_eta}")
     if not _slug(args.concept):
         raise UserError(f"--concept {args.concept!r} names nothing")
     if args.emb_path and (args.csv_file or args.num_prompts is not None):
@@ -64,7 +68,7 @@ def _choice(args: argparse.Namespace) -> models.Choice:
         weights=args.weights or "auto",
     )  # fmt: skip
     choice = models.choose_model(given)
-    return replace(choice, weights="ema") if choice.weights == "auto" else choice
+    return replace(choice, weights="prefer_ema") if choice.weights == "auto" else choice
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------------
@@ -76,7 +80,7 @@ def _files(args: argparse.Namespace, family: str) -> dict[str, Any]:
         pairs, rows, eta = *_toy_files(args.concept), _ETA
     else:
         pairs, rows, eta = _PUBLISHED.get(_slug(args.concept).replace("-", ""), (None, None, _ETA))
-    found = {"eta": eta if args.eta is None else args.eta, "pairs": None}
+    found = {"eta": eta if args.attack_eta is None else args.attack_eta, "pairs": None}
     wanted = [("prompts", "--prompt_file", args.prompt_file or rows)]
     if not args.emb_path:
         wanted.append(("pairs", "--csv_file", args.csv_file or pairs))
