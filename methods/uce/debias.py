@@ -166,7 +166,8 @@ def context_map(debiasing: Debiasing, alpha: Tensor, texts: TextStates) -> tuple
     """The edit of the original weights that answers text k as e_k + sum_j alpha_kj e_j, one row each."""
     texts.prepare(_all_texts(debiasing, debiasing.preserved))
     last = {text: texts[text].states[texts[text].last][None] for text in _all_texts(debiasing, ())}
-    shared = SharedMap(next(iter(last.values())).shape[1], debiasing.lamb, debiasing.erase_scale)
+    row = last[debiasing.texts[0]]
+    shared = SharedMap(row.shape[1], debiasing.lamb, debiasing.erase_scale, row.device)
     for text, attributes, own in zip(debiasing.texts, debiasing.attributes, alpha.tolist(), strict=True):
         pushed = sum((a * last[attribute] for a, attribute in zip(own, attributes, strict=True)), last[text])
         shared.erase(last[text], pushed)

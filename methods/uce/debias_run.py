@@ -61,7 +61,7 @@ class _Balancer2023:
         return algorithm.edited_weights(self.debiasing, self.weights, self.round.preserved, self.texts, weights)[0]
 
     def result(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-        return {name.removeprefix(UNET): weight for name, weight in weights.items()}, "tensors"
+        return {name.removeprefix(UNET): weight.cpu() for name, weight in weights.items()}, "tensors"
 
 
 class _Balancer2025:
