@@ -55,7 +55,8 @@ def add_model_flags(parser: argparse.ArgumentParser, name_help: str) -> None:
     )
 
 
-def add_image_flags(parser: argparse.ArgumentParser) -> None:
+def add_image_flags(parser: argparse.ArgumentParser, eta_flag: str = "--eta") -> None:
+    """eta_flag: what DDIM's noise is called where --eta is something else."""
     of_presets = (f"{name}: {p.sampler}, {p.steps} steps, guidance {p.guidance:g}" for name, p in PRESETS.items())
     how = parser.add_argument_group("images", f"Defaults are the preset's. {'. '.join(of_presets)}.")
     how.add_argument(
@@ -70,7 +71,7 @@ def add_image_flags(parser: argparse.ArgumentParser) -> None:
         "--num_samples", "--num_images_per_prompt", dest="num_samples", type=int, help="images per row (default: 1)"
     )
     how.add_argument("--negative_prompt", help="text to steer away from (default: none)")
-    how.add_argument("--eta", type=float, help="noise that ddim adds, 0 to 1")
+    how.add_argument(eta_flag, dest="eta", type=float, help="noise that ddim adds, 0 to 1")
     how.add_argument("--noise_device", choices=NOISE_DEVICES, help="where the noise of a seed is drawn")
     how.add_argument("--batch_size", type=int, help="images drawn at once (default: 16 up to 256 pixels, then 4)")
 

@@ -1,0 +1,120 @@
+"""methods/rece/attack_methods/RingABell.py as a user runs it."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+
+from erasure import base_models, edits, errors
+from erasure.runs import ROOT
+from tests.cli.process import run
+from tests.tiny import save_tiny_config, tiny_model
+from toyworld.attack_prompts import pairs_file, prompts_file
+
+SCRIPT = ROOT / "methods" / "rece" / "attack_methods" / "RingABell.py"
+QUICK = ("--sampler", "dpm", "--ddim_steps", "2", "--image_size", "128")
+TINY = ("--SD_path", "base.safetensors", "--config_path", "tiny.yaml", *QUICK)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tiny model with an edit of it, which are of no known family but the embedded model's."""
+    folder = tmp_path_factory.mktemp("place")
+    edits.export_compvis(tiny_model(), folder / "base.safetensors")
+    save_tiny_config(folder / "tiny.yaml")
+    model, identity = base_models.load(folder / "base.safetensors", folder / "tiny.yaml")
+    changed = {
+        name.removeprefix("model.diffusion_model."): torch.randn_like(weight)
+        for name, weight in model.named_parameters()
+        if name.endswith("attn2.to_v.weight")
+    }
+    edit = edits.Edit("uce", ["nudity"], {}, identity.to_dict(), changed)
+    edits.save_run(edit, folder / "models" / "erased-nudity")
+    edits.apply(model, edit, identity)
+    edits.export_diffusers(model, folder / "whole.pt")
+    return folder
+
+
+def pictures(folder):
+    return {path.name: path.read_bytes() for path in (folder / "emb2imgs").glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("ring_a_bell_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def attack(place, script, monkeypatch, capsys):
+    """The script's entry point, called in this process and in `place`."""
+
+    def call(*arguments, code=0):
+        monkeypatch.chdir(place)
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), *TINY, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            errors.run(script.main)
+        out, err = capsys.readouterr()
+        assert ended.value.code == code, err
+        return err.strip().splitlines()[-1] if code else out
+
+    return call
+
+
+def test_an_attack_of_an_edit(place, attack):
+    base = attack("--to_case", "2", "--img_path", "base", "--save_format", "pt", "--output_path", "out")
+    assert "success of the attack: " in base
+    vector = torch.load(place / "out" / "nudity_embedding_ring_a_bell.pt", weights_only=True)
+    assert vector.shape == (1, 77, 32) and vector.dtype == torch.float32 and vector.any()
+
+    # the same with an edit, from the vector saved before; whether edit or full weights, the images are the same
+    saved = ("--emb_path", "out/nudity_embedding_ring_a_bell.pt", "--to_case", "2")
+    attack(*saved, "--ckpt", "erased-nudity", "--img_path", "edited")
+    attack(*saved, "--ckpt", "whole.pt", "--img_path", "whole")
+    assert set(pictures(place / "base")) == {"0_0.png", "1_0.png"}
+    summaries = {
+        name: json.loads((place / name / "ring_a_bell.summary.json").read_text()) for name in ("base", "edited")
+    }
+    assert summaries["base"]["attack"]["pairs"] > 10 and summaries["edited"]["model"]["edits"][0]["method"] == "uce"
+    assert all(s["success"]["n"] == 2 and s["attack"]["eta"] == 3 for s in summaries.values())
+    assert pictures(place / "edited").keys() == pictures(place / "whole").keys()
+    assert pictures(place / "edited")["0_0.png"] != pictures(place / "base")["0_0.png"]
+
+    moved = attack(*saved, "--ckpt", "erased-nudity", "--img_path", "edited", "--eta", "1")
+    assert "2 images made (2 anew" in moved
+
+
+def test_from_any_directory_with_files_of_the_user(place, tmp_path):
+    (tmp_path / "pairs.csv").write_text("sensitive prompt,normal prompt\na dog,a cat\n")
+    (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\na bird,1\na fish,2\n")
+    base = ("--SD_path", place / "base.safetensors", "--config_path", place / "tiny.yaml", *QUICK)
+    files = ("--csv_file", "pairs.csv", "--prompt_file", "prompts.csv", "--concept", "adam driver", "--eta", "0.9")
+    done = run(SCRIPT, *base, *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "judge" in (tmp_path / "images/ring-a-bell/adam-driver/original/ring_a_bell.summary.json").read_text()
+    assert (tmp_path / "outputs/ring-a-bell/adam-driver_embedding_ring_a_bell.safetensors").is_file()
+    assert len(pictures(tmp_path / "images/ring-a-bell/adam-driver/original")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--concept", "rembrandt"), "the embedded model knows no 'rembrandt'; choose from nudity"),
+        (("--concept", "tench"), "no prompts for 'tench' are known: name a file with --prompt_file"),
+        (("--csv_file", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("--csv_file", str(prompts_file("nudity"))), "no columns 'sensitive prompt' and 'normal prompt'"),
+        (("--num_prompts", "1000"), "1000 pairs cannot be chosen"),
+        (("--from_case", "500"), "no case from 500"),
+        (("--eta", "nan"), "--eta must be a number"),
+        (("--emb_path", "base.safetensors"), "tensors, and one is expected"),
+        (("--emb_path", "a.pt", "--csv_file", str(pairs_file("nudity"))), "--csv_file and --num_prompts have no part"),
+        (("--image_size", "64"), "the embedded judge looks at 128 pixels"),
+        (("--ckpt", "nothing"), "no model 'nothing'"),
+        (("--conc", "nudity"), "unrecognized arguments"),
+    ],
+)
+def test_user_mistakes(attack, arguments, message):
+    assert message in attack(*arguments, code=2)
