@@ -1,5 +1,5 @@
 #!/bin/sh
-# sh shell_scripts/quickstart.sh                          set up if needed, erase "Van Gogh" from the embedded model, report
+# sh shell_scripts/quickstart.sh                          set up if needed, erase "Van Gogh" with every method, report
 # sh shell_scripts/quickstart.sh --concept "golf ball"    arguments go to python -m toyworld.quickstart (--help lists them)
 set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)

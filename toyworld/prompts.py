@@ -19,7 +19,7 @@ from toyworld.concepts import OBJECTS, PEOPLE, STYLES
 ROOT = Path(__file__).resolve().parents[1]
 TARGET_PROMPTS, OTHER_PROMPTS = 10, 2  # per concept
 CONCEPTS = STYLES + OBJECTS + PEOPLE
-SITTERS = PEOPLE[::2]  # half of them: each costs two pictures before and two after
+SITTERS = PEOPLE[::2]  # half of them: each costs two pictures with the base, and two with every method
 FIRST_SEED = 2000
 COLUMNS = ("case_number", "prompt", "evaluation_seed", "concept_kind", "concept")
 

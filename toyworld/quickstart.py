@@ -146,7 +146,7 @@ def erase(run: Run, train_method: str | None = None, iterations: int | None = No
     for name in run.methods:
         made[name] = METHODS[name].erase(task)
         run.facts[METHODS[name].name] = made[name].settings
-        say(f"{METHODS[name].name}: erasing took {made[name].costs()['erasing took']}")
+        say(f"{METHODS[name].name}: erasing took {made[name].costs()['Erasing took']}")
     return made
 
 

@@ -48,7 +48,7 @@ class Made:
     def costs(self) -> dict[str, str]:
         """For a report."""
         took = duration(self.seconds) + (", resumed" if self.resumed else "")
-        return {"erasing took": took, "edit": file_size(self.size)}
+        return {"Erasing took": took, "Edit": file_size(self.size)}
 
 
 def duration(seconds: float) -> str:

@@ -196,7 +196,9 @@ def _facts(page: Page, report: Report) -> None:
         return
     page.rule(MARGIN, WIDTH - MARGIN, LINE)
     page.y += 8
-    text = "   ·   ".join(f"{name} {value}" for name, value in report.facts.items())
+    # spaces that do not break: a line ends between two facts
+    facts = (f"{name}: {value}".replace(" ", "\N{NO-BREAK SPACE}") for name, value in report.facts.items())
+    text = " \N{NO-BREAK SPACE}·\N{NO-BREAK SPACE} ".join(facts)
     for line in wrap(text, font(13), WIDTH - 2 * MARGIN):
         page.y += 21
-        page.text(MARGIN, page.y, line, 13, FAINT)
+        page.text(MARGIN, page.y, line.strip(" ·\N{NO-BREAK SPACE}"), 13, FAINT)

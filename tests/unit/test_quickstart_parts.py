@@ -146,7 +146,7 @@ def test_a_closed_form_is_kept_with_its_cost(tmp_path, name, tiny):
     cost = task.folder(name) / "cost.json"
     cost.write_text(json.dumps({"seconds": 123.0, "resumed": False}))
     again = METHODS[name].erase(task)
-    assert again.seconds == 123 and again.costs()["erasing took"] == "123 s"
+    assert again.seconds == 123 and again.costs()["Erasing took"] == "123 s"
     assert again.edit.tensors.keys() == made.edit.tensors.keys()
     other = METHODS[name].erase(Task("tench", model, identity, tmp_path))
     assert other.edit.concepts == ["tench"] and other.seconds < 123
@@ -162,4 +162,4 @@ def test_the_cost_of_training_is_that_of_the_run_that_did_it(tmp_path, tiny):
 
 
 def test_a_resumed_training_says_so(tmp_path):
-    assert Made(None, "", "", 3.0, True, 10).costs() == {"erasing took": "3.0 s, resumed", "edit": "1 kB"}
+    assert Made(None, "", "", 3.0, True, 10).costs() == {"Erasing took": "3.0 s, resumed", "Edit": "1 kB"}
