@@ -47,9 +47,9 @@ def resolve_texts(
     targets = (None,) * len(found) if old_target_concept is None else split_list(old_target_concept)
     if len(targets) != len(found):
         raise UserError(f"--old_target_concept has {len(targets)} texts for {len(found)} concepts: give one for each")
-    preserved, by_default = split_list(preserve_concepts or ""), keep_artists and concept_type == "art"
-    if preserve_concepts is None:
-        preserved = other_artists(artists, found) if by_default else ()
+    preserved = tuple(filter(None, split_list(preserve_concepts or "")))
+    if preserve_concepts is None and keep_artists and concept_type == "art":
+        preserved = other_artists(artists, found)
     keeping = f"-preserve_{str(bool(preserved)).lower()}"
     if preserve_number is not None:
         if not 1 <= preserve_number <= len(preserved):

@@ -120,6 +120,7 @@ def main(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
     for note in plan.notes:
         print(f"note: {note}")
     model, identity = load_base(arguments)
+    plan = settings.plan(*concepts.world(identity.family))
     runs.print_settings(_shown(settings, plan))
 
     from methods.uce.run import erase

@@ -45,6 +45,22 @@ def read_artists() -> tuple[str, ...]:
         return tuple(dict.fromkeys(row["artist"] for row in csv.DictReader(file)))
 
 
+class World(NamedTuple):
+    """The names that a base model is asked about where a command gives none."""
+
+    artists: tuple[str, ...]  # of which ``<N>artists`` draws
+    kept: tuple[str, ...]  # what an erased artist leaves as it is
+
+
+def world(family: str) -> World:
+    """The 1,734 artists, for both. The embedded model has its own: 96 dimensions do not hold 1,734 texts."""
+    if family != "toy":
+        return World(read_artists(), read_artists())
+    from toyworld.concepts import OBJECTS, PEOPLE, STYLES
+
+    return World(STYLES, (*STYLES, *OBJECTS, *PEOPLE, "a clothed person"))
+
+
 def separator(*lists: str | None) -> str:
     """What divides the lists of one command: ``;`` where any of them has one (as in 2025), else ``,`` (as in 2023)."""
     return ";" if any(";" in text for text in lists if text) else ","

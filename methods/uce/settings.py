@@ -85,8 +85,8 @@ class UceSettings:
         """With the scale that the plan came to."""
         return replace(self, preserve_scale=plan.preserve_scale)
 
-    def plan(self, artists: Sequence[str]) -> Plan:
-        """Spell the lists out. `artists`: those that type art preserves, and ``<N>artists`` draws from."""
+    def plan(self, artists: Sequence[str], kept: Sequence[str] | None = None) -> Plan:
+        """Spell the lists out. artists: those that ``<N>artists`` draws from; kept: what type art preserves, or the same."""
         rng = random.Random(self.seed)  # one stream for both draws, as published
         divider = texts.separator(self.concepts, self.guided_concepts, self.preserve_concepts)
         typed = texts.split_list(self.concepts, divider)
@@ -97,7 +97,7 @@ class UceSettings:
         each = texts.broadcast(self._default_guide() if guides is None else guides, len(concepts))
         prefixes = texts.prefixes(self.concept_type, self.variant)
         pairs = texts.pairs(concepts, each, prefixes if self.add_prompts else (), self.variant)
-        preserved, drawn = self._preserved(divider, [pair.text for pair in pairs], artists, rng)
+        preserved, drawn = self._preserved(divider, [pair.text for pair in pairs], kept or artists, rng)
         scale = self.preserve_scale
         if scale is None:
             scale = texts.preserve_scale(len(preserved)) if self.variant == "2023" else 1.0

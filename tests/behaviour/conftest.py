@@ -15,7 +15,6 @@ from erasure.generation import generate, settings
 from erasure.metrics.judging import judge_folder
 from erasure.prompts import Row
 from toyworld.captions import evaluation_prompts
-from toyworld.concepts import OBJECTS, PEOPLE, STYLES
 from toyworld.judge import load_judge
 
 SEED = 0
@@ -24,7 +23,6 @@ FIRST_SEED = 50_000  # of the pictures; the shipped evaluation and the quickstar
 
 TARGET_PROMPTS = 10
 MANY = {"style": 5, "object": 3, "person": 2, "figure": 2}  # prompts of every concept that is no target
-KNOWN = (*STYLES, *OBJECTS, *PEOPLE)
 FEW = {"style": 2, "object": 2, "person": 1, "figure": 2}
 
 

@@ -11,12 +11,14 @@ from erasure import base_models, edits, errors
 from erasure.runs import ROOT, read_json
 from methods.rece import command
 from methods.rece.settings import ARTISTS, OBJECTS, TRAIN
+from methods.uce.concepts import world
 from tests.cli.process import ENVIRONMENT, run
 from tests.tiny import save_tiny_config, tiny_model
 
 FOLDER = ROOT / "methods" / "rece"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--device", "cpu"]
 BARE = ["--no_validate", "--no_emb2imgs"]
+PUBLISHED = ["--preserve_concepts", "", "--no-keep_erased"]  # not the embedded model's preset
 NUDITY = ["--concepts", "nudity", "--concept_type", "nudity", "--emb_computing", "close_regzero"]
 needs_toy = pytest.mark.skipif(
     not (ROOT / base_models.TOY_CKPT).is_file() or (ROOT / base_models.SD_CKPT).is_file(),
@@ -60,7 +62,7 @@ def test_help_needs_no_torch(script):
 
 def test_nudity_in_a_process_of_its_own(place):
     """Edits of every epoch, all embeddings, and an edit that generate-images can be given."""
-    done = run(FOLDER / "train.py", *TINY, *NUDITY, *BARE, "--epochs", "2", cwd=place)
+    done = run(FOLDER / "train.py", *TINY, *NUDITY, *BARE, *PUBLISHED, "--epochs", "2", cwd=place)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "base: tiny.safetensors"
     tag = "nudity_-towards_uncond-preserve_false-toy-method_replace-erase_1-preserve_0.1-lamb_0.1"
@@ -90,11 +92,20 @@ def test_a_rerun_writes_the_same_bytes(place):
 
 def test_artists_preserve_all_others(place, capsys):
     flags = ["--concepts", "Kelly McKernan", "--concept_type", "art", "--guided_concept", "art"]
-    flags += ["--emb_computing", "close_surrogatereg", "--reg_item", "2nd", "--preserve_number", "20"]
+    flags += ["--emb_computing", "close_surrogatereg", "--reg_item", "2nd", "--preserve_number", "20", PUBLISHED[-1]]
     assert command.main(ARTISTS, [*TINY, *flags, *BARE]) == 0
     saved = read_json(only(place.glob("ckpt2/SD_adv_train/art/close_surrogatereg_regitem_2nd/*/*/*/settings.json")))
     assert len(saved["retained"]) == 21 and saved["retained"][0] == "" and "Kelly McKernan" not in saved["retained"]
     assert "21 texts preserved at 0.1" in capsys.readouterr().out
+
+
+def test_the_embedded_model_holds_what_it_knows(place, capsys):
+    """Its preset: the names of its world are retained, and what the start has erased stays erased."""
+    flags = ["--concepts", "Van Gogh", "--concept_type", "style", "--emb_computing", "close_regzero"]
+    assert command.main(ARTISTS, [*TINY, *flags, *BARE]) == 0
+    saved = read_json(only(place.glob("ckpt2/SD_adv_train/style/*/van gogh_-*preserve_true*/*/*/settings.json")))
+    assert saved["retained"] == ["", *(name for name in world("toy").kept if name != "van gogh"), "Van Gogh"]
+    assert "the embedded model knows" in capsys.readouterr().out
 
 
 def test_full_files_in_published_names(place, weights):
