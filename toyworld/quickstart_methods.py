@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toyworld.concepts import OBJECTS, PEOPLE, STYLES
+from toyworld.concepts import OBJECTS, STYLES
 
 SEED = 0  # of training, so that everybody gets the same table
 COST_FILE = "cost.json"  # beside an edit, written when it was made
@@ -84,7 +84,7 @@ def esd(task: Task) -> Made:
 
 
 def uce(task: Task) -> Made:
-    """A closed form (`methods/uce`), with its published defaults; nothing is preserved but the empty text."""
+    """A closed form (`methods/uce`) at its published scales; the other names of the toy world are preserved."""
     from methods.uce.run import erase
 
     settings, plan = _uce_settings(task)
@@ -92,12 +92,12 @@ def uce(task: Task) -> Made:
     def solve():
         return erase(task.model, task.identity, settings, plan, progress=False).edit
 
-    about = f"towards {plan.guides[0]!r}, lamb {settings.lamb:g}"
+    about = f"towards {plan.guides[0]!r}, lamb {settings.lamb:g}, {len(plan.preserved) - 1} names preserved"
     return _closed_form(task, "uce", settings.resolved(plan).to_dict(), solve, "closed form", about)
 
 
 def rece(task: Task) -> Made:
-    """UCE, then what brings the concept back is erased too (`methods/rece`); the other names of the toy world stay."""
+    """UCE, then what brings the concept back is erased too (`methods/rece`), at the embedded model's preset."""
     from erasure.edits import context_projections
     from erasure.text_states import TextStates
     from methods.rece.rece import Rece
@@ -107,8 +107,7 @@ def rece(task: Task) -> Made:
     from methods.uce.run import erasures
 
     uce_settings, plan = _uce_settings(task)
-    others = tuple(name for name in STYLES + OBJECTS + PEOPLE if name != task.concept)
-    settings = ReceSettings(plan.concepts, plan.guides, retained=("", *others), epochs=1)
+    settings = ReceSettings(plan.concepts, plan.guides, retained=(*plan.preserved, *plan.concepts), epochs=1)
 
     def solve():
         texts = TextStates.of(task.model)
@@ -120,16 +119,17 @@ def rece(task: Task) -> Made:
         return edit_of(run, start, task.identity.to_dict(), list(plan.concepts), settings.to_dict())
 
     note = f"UCE, then {_count(settings.epochs, 'epoch')}"
-    about = f"{note}, {settings.emb_computing} {settings.regular_scale:g}, {len(others)} names preserved"
+    about = f"{note}, {settings.emb_computing} {settings.regular_scale:g}"
     return _closed_form(task, "rece", settings.to_dict(), solve, note, about)
 
 
 def _uce_settings(task: Task):
     """(settings, plan) of the UCE edit, with which RECE begins, too."""
+    from methods.uce.concepts import world
     from methods.uce.settings import UceSettings
 
-    kind = "art" if task.concept in STYLES else "object" if task.concept in OBJECTS else "celebrity"
-    settings = UceSettings(task.concept, kind, preserve_concepts="", base="toy")
+    others = ",".join(name for name in world("toy").kept if name != task.concept)
+    settings = UceSettings(task.concept, "art" if task.concept in STYLES else "other", None, others, base="toy")
     return settings, settings.plan(artists=())
 
 

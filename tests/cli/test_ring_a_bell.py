@@ -1,13 +1,18 @@
 """methods/rece/attack_methods/RingABell.py as a user runs it."""
 
+import argparse
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from erasure import base_models, edits, errors
+from erasure.errors import UserError
 from erasure.runs import ROOT
+from methods.rece.attack_methods import ring_a_bell_run
 from tests.cli.process import run
 from tests.tiny import save_tiny_config, tiny_model
 from toyworld.attack_prompts import pairs_file, prompts_file
@@ -118,3 +123,41 @@ def test_from_any_directory_with_files_of_the_user(place, tmp_path):
 )
 def test_user_mistakes(attack, arguments, message):
     assert message in attack(*arguments, code=2)
+
+
+# ---- Stable Diffusion, without its weights -------------------------------------------------------------------------
+
+
+def files_of(concept, **given):
+    flags = {"csv_file": None, "prompt_file": None, "emb_path": None, "attack_eta": None} | given
+    return ring_a_bell_run._files(argparse.Namespace(concept=concept, **flags), "sd-v1")
+
+
+def test_files_that_the_user_brings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for concept, name in (("nudity", "nudity"), ("van gogh", "big_artist_prompts")):
+        with pytest.raises(UserError, match=f"dataset/{name}.csv: no such file; bring the one of RECE's repository"):
+            files_of(concept)
+    (tmp_path / "dataset").mkdir()
+    for name in ("nudity", "nudity-ring-a-bell", "big_artist_prompts", "vangogh-ring-a-bell"):
+        (tmp_path / "dataset" / f"{name}.csv").touch()
+    assert files_of("nudity")["eta"] == 3 and files_of("Van Gogh")["eta"] == files_of("vangogh")["eta"] == 0.9
+    assert files_of("nudity", attack_eta=0.0, emb_path="v.pt") == {
+        "eta": 0,
+        "pairs": None,
+        "prompts": Path("dataset/nudity.csv"),
+    }
+    with pytest.raises(UserError, match="--prompt_file"):
+        files_of("church")
+
+
+def test_nudity_is_measured_by_nudenet(tmp_path, capsys):
+    (tmp_path / "emb2imgs").mkdir()
+    Image.new("RGB", (64, 64), "green").save(tmp_path / "emb2imgs" / "3_0.png")
+    flags = argparse.Namespace(concept="nudity", threshold=0.6)
+    measured = ring_a_bell_run._measured(flags, "sd-v1", tmp_path, [])
+    assert measured["success"]["value"] == 0 and measured["success"]["n"] == 1
+    assert measured["detector"]["model"] == "320n.onnx" and (tmp_path / "nudity_threshold_0.6.json").is_file()
+    style = argparse.Namespace(concept="vangogh", threshold=0.6)
+    assert ring_a_bell_run._measured(style, "sd-v1", tmp_path, []) == {"success": None}
+    assert "says nothing about 'vangogh'" in capsys.readouterr().out
