@@ -124,7 +124,9 @@ def figures(what: str, calls: dict, settings: Settings) -> dict:
 
     with torch.no_grad():  # the peer takes so long that it is not warmed up
         rounds, warm_up = ((1, 20), False) if "peer" in calls else ((3, 20), True)
-        times = interleave(calls, settings.device, settings.seconds, (1, 1) if settings.quick else rounds, warm_up=warm_up)
+        times = interleave(
+            calls, settings.device, settings.seconds, (1, 1) if settings.quick else rounds, warm_up=warm_up
+        )
     row = {"what": what} | {f"{name}_s": statistics.median(taken) for name, taken in times.items()}
     if "peer" in times:
         ours = zip(times["edit"], times["written"], times["peer"], strict=True)

@@ -7,7 +7,6 @@ python methods/esd/train-esd.py --prompt 'Van Gogh' --train_method xattn --devic
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -134,7 +133,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(f"stopped: {hint}", file=sys.stderr)
         return errors.INTERRUPTED
-    _print_next(arguments, out)
+    from erasure.generation.next_step import print_generate_command, print_written, run_files
+
+    print_written(run_files(out))
+    print_generate_command(str(out) if arguments.save_path else out.name)
     return 0
 
 
@@ -145,20 +147,6 @@ def _announce_base(arguments) -> tuple[Path, Path]:
     path, config_path = resolve(arguments.ckpt_path, arguments.config_path, arguments.unsafe_pickle)
     announce(path, arguments.ckpt_path)
     return path, config_path
-
-
-def _print_next(arguments, out: Path) -> None:
-    """Where things are, and the command that draws pictures with them."""
-    print(f"wrote {out}:")
-    for file in sorted(out.iterdir()):
-        if not file.name.startswith("."):
-            print(f"  {file.name}  ({file.stat().st_size / 1e6:.1f} MB)")
-    here = Path.cwd() == ROOT
-    script, prompts = "eval-scripts/generate-images.py", "data/quickstart.csv"
-    command = ["python", script if here else str(ROOT / script)]
-    command += ["--model_name", str(out) if arguments.save_path else out.name]
-    command += ["--prompts_path", prompts if here else str(ROOT / prompts), "--save_path", "outputs"]
-    print(f"draw pictures with it:\n  {shlex.join(command)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import shlex
 from pathlib import Path
 
 from erasure import errors, runs
@@ -200,7 +199,10 @@ def main(script: Script, argv: list[str] | None = None) -> int:
         arguments.ddim_steps,
     )
     Run(model, identity, job, validation).run()
-    _print_next(folder)
+    from erasure.generation.next_step import print_generate_command, print_written, run_files
+
+    print_written(run_files(folder))
+    print_generate_command(str(folder), "--exp_name", "rece")
     return 0
 
 
@@ -237,18 +239,6 @@ def _check(arguments: argparse.Namespace, texts) -> None:
         print(
             "note: close_standardreg without --old_target_concept is close_surrogatereg with --reg_item both, as published"
         )
-
-
-def _print_next(folder: Path) -> None:
-    print(f"wrote {folder}:")
-    for file in sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")):
-        print(f"  {file.name}  ({file.stat().st_size / 1e6:.2f} MB)")
-    here = Path.cwd() == runs.ROOT
-    script, prompts = (
-        p if here else str(runs.ROOT / p) for p in ("eval-scripts/generate-images.py", "data/quickstart.csv")
-    )
-    command = ["python", script, "--model_name", str(folder), "--exp_name", "rece", "--prompts_path", prompts]
-    print(f"draw pictures with it:\n  {shlex.join([*command, '--save_path', 'outputs'])}", flush=True)
 
 
 def script_main(script: Script) -> None:
