@@ -92,6 +92,15 @@ def _sort_metadata(path: Path) -> None:
                 file.write(text.ljust(size))
 
 
+def save_pt(path: str | os.PathLike, value: Any) -> None:
+    """Write a tensor, or a dict of tensors, with torch.save: the same value is the same bytes."""
+    import torch
+
+    # to a file object: given a path, torch writes its name into the file
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(value, file)
+
+
 def sha256_file(path: str | os.PathLike) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)

@@ -108,9 +108,7 @@ def save_vector(vector: Tensor, path: str | os.PathLike, **facts: Any) -> None:
     if path.suffix == ".safetensors":
         runs.save_safetensors(path, {_KEY: value}, {"format": "pt"} | facts)
         return
-    # to a file object: the name of a path would become part of the contents
-    with runs.atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(value, file)
+    runs.save_pt(path, value)
 
 
 def read_vector(path: str | os.PathLike) -> Tensor:

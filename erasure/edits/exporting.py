@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from erasure import key_maps
 from erasure.errors import UserError
-from erasure.runs import WEIGHTS_SUFFIXES, atomic_path, save_safetensors
+from erasure.runs import WEIGHTS_SUFFIXES, save_pt, save_safetensors
 
 _TEXT_MODEL = key_maps.PREFIXES["text_encoder"] + "text_model."
 _POSITIONS = _TEXT_MODEL + "embeddings.position_ids"
@@ -54,11 +54,7 @@ def write_weights(path: str | os.PathLike, tensors: Mapping[str, Tensor]) -> Non
     if path.suffix == ".safetensors":
         save_safetensors(path, tensors, {"format": "pt"})
     elif path.suffix in WEIGHTS_SUFFIXES:
-        with atomic_path(path) as temporary:
-            # a clone each: a view would take the whole storage behind it into the file
-            torch.save(
-                {k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()},
-                temporary,
-            )
+        # a clone each: a view would take the whole storage behind it into the file
+        save_pt(path, {k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()})
     else:
         raise UserError(f"{path}: weights are written as {', '.join(WEIGHTS_SUFFIXES)}")

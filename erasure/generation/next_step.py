@@ -2,17 +2,21 @@
 
 import shlex
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from erasure.runs import ROOT
 
+_SCRIPT, _PROMPTS = "eval-scripts/generate-images.py", "data/quickstart.csv"
+
 
 def print_written(files: Iterable[Path]) -> None:
-    """Files by their paths, with their sizes."""
-    print("wrote")
-    for file in files:
-        size = file.stat().st_size
-        print(f"  {file}  ({size / 1e6:.1f} MB)" if size >= 1e5 else f"  {file}  ({size / 1e3:.1f} kB)")
+    """Files by their folders, with their sizes."""
+    for folder, inside in groupby(files, key=lambda file: file.parent):
+        print(f"wrote {folder}:")
+        for file in inside:
+            size = file.stat().st_size
+            print(f"  {file.name}  ({size / 1e6:.1f} MB)" if size >= 1e5 else f"  {file.name}  ({size / 1e3:.1f} kB)")
 
 
 def run_files(folder: Path) -> list[Path]:
@@ -22,20 +26,7 @@ def run_files(folder: Path) -> list[Path]:
 
 def print_generate_command(model_name: str, *flags: str) -> None:
     """model_name: as generate-images.py takes it, from the working directory."""
-    here = Path.cwd() == ROOT
-    script, prompts = (path if here else str(ROOT / path) for path in _PATHS)
-    command = [
-        "python",
-        script,
-        "--model_name",
-        model_name,
-        *flags,
-        "--prompts_path",
-        prompts,
-        "--save_path",
-        "outputs",
-    ]
+    script, prompts = (path if Path.cwd() == ROOT else str(ROOT / path) for path in (_SCRIPT, _PROMPTS))
+    command = ["python", script, "--model_name", model_name, *flags]
+    command += ["--prompts_path", prompts, "--save_path", "outputs"]
     print(f"draw pictures with it:\n  {shlex.join(command)}", flush=True)
-
-
-_PATHS = ("eval-scripts/generate-images.py", "data/quickstart.csv")

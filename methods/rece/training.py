@@ -97,8 +97,7 @@ class Run:
             tensors = {"embedding": embedding[None].float()}
             runs.save_safetensors(folder / f"adv_emb_{epoch.index}_{i}.safetensors", tensors, facts)
             if self.job.save_format == "pt":
-                with runs.atomic_path(folder / f"{LAST_EMBEDDING}.pt") as temporary:
-                    torch.save(tensors["embedding"], temporary)
+                runs.save_pt(folder / f"{LAST_EMBEDDING}.pt", tensors["embedding"])
             else:
                 runs.save_safetensors(folder / f"{LAST_EMBEDDING}.safetensors", tensors, facts)
         if self.job.pictures:

@@ -143,3 +143,13 @@ def test_exit_codes(main, code, message, capsys):
 def test_a_bug_is_not_hidden(error):
     with pytest.raises(type(error)):
         errors.run(fail(error))
+
+
+def test_a_pt_file_is_the_same_bytes_again_and_holds_tensors_only(tmp_path):
+    value = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
+    for name in ("one.pt", "other.pt"):
+        runs.save_pt(tmp_path / name, value)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()
+    read = torch.load(tmp_path / "one.pt", weights_only=True)
+    assert read.keys() == value.keys() and all(torch.equal(read[key], value[key]) for key in value)
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["one.pt", "other.pt"]
