@@ -89,17 +89,19 @@ def rece_rows(states, weights, settings: Settings) -> list[dict]:
     from erasure.edits import ContextMap
     from methods.rece.rece import Rece
     from methods.rece.settings import ReceSettings
+    from methods.uce.closed_form import gram
     from methods.uce.erase import Erasure, context_map
 
     texts = bank(states).prepare(map(str, range(3)))
     chosen = ReceSettings(concepts=("2",), guides=("0",), retained=("1",))
     start = context_map(Erasure([("2", "0")], ["1"]), texts)[0]
     originals = {str(i): weight for i, weight in enumerate(weights)}
-    first = Rece(texts, originals, start, chosen)
+    first = Rece(texts, originals, None, chosen)
 
     def epochs() -> ContextMap:
         rece = copy.copy(first)
         rece._state = copy.copy(first._state)  # what an epoch changes are its attributes, not their tensors
+        rece._state._multiply(start)
         for _ in range(EPOCHS):
             rece.epoch()
         return rece.context_map()
@@ -110,10 +112,10 @@ def rece_rows(states, weights, settings: Settings) -> list[dict]:
         "written": lambda: written(edited, weights),
         "peer": lambda: published_rece(texts, start, chosen, weights),
     }
-    gram = {"edit": lambda: Rece(texts, originals, start, chosen)}
+    once = {"edit": lambda: gram(*weights)}
     rows = TOKENS - 2 + EPOCHS * TOKENS
     return [
-        figures("RECE, Gram matrix of the projections (once)", gram, settings),
+        figures("RECE, Gram matrix of the projections (once)", once, settings),
         figures(f"RECE, 1 concept, {EPOCHS} epochs after it", calls, settings) | sizes(edited, rows),
     ]
 

@@ -22,7 +22,7 @@ from erasure.errors import UserError
 RESIDUAL_LIMIT = 1e-6  # of the solve, relative; beyond it the system is singular in all but name
 CONDITION_WARNING = 1e7
 _POWER_STEPS = 30
-_BLOCKS = 4
+_BLOCKS = 8
 _FOLD = 4096  # rows that are gathered before they go into sums
 
 
