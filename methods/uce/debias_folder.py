@@ -4,6 +4,7 @@
 weights after the last edit; all else follows from the ratios.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,15 +39,20 @@ class DebiasFolder:
         if force:
             for file in (self.edit_file, self.settings_file, self.checkpoint_file, self.ratios_file):
                 file.unlink(missing_ok=True)
+        self.finished = self._is_finished()
         self._ratios = self._read_ratios()
         self.edited = self._read_edited()  # edits whose weights are saved
         if self.finished:
             self.checkpoint_file.unlink(missing_ok=True)
 
-    @property
-    def finished(self) -> bool:
-        """The last file of a run is its settings."""
-        return self.settings_file.is_file()
+    def _is_finished(self) -> bool:
+        """The last file of a run is its settings. UserError if they are of another script's run: 2025 calls all alike."""
+        if not self.settings_file.is_file():
+            return False
+        with contextlib.suppress(ValueError):
+            if "classifier" in read_json(self.settings_file):
+                return True
+        raise UserError(f"{self.path} holds another run: give --exp_name to keep both, or --force")
 
     # ---- while it runs ----------------------------------------------------------------------------------------------
 

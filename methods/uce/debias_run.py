@@ -115,7 +115,7 @@ def debias(
     from them to the same weights. report(iteration, ratios [K, J]): called after every measurement.
     """
     parameters = context_projections(model)
-    originals = {name: p.data for name, p in parameters.items()}
+    originals = {name: p.data.cpu() for name, p in parameters.items()}  # where texts are, and closed forms are solved
     balancer = _BALANCERS[settings.variant](debiasing_of(settings, plan), TextStates.of(model), originals)
     weights, history, edited, balanced = originals, [], folder.edited, False
     with _restored(parameters):
@@ -130,7 +130,7 @@ def debias(
             if iteration + 1 > edited:
                 folder.save_weights(weights, iteration + 1)
             for name, p in parameters.items():
-                p.data = weights[name]
+                p.data = weights[name].to(p.device)
     if balanced and len(history) == 1:
         return DebiasRun(None, balancer.weights, history, True)
     tensors, kind = balancer.result(weights)

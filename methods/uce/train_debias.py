@@ -14,10 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from erasure import errors, runs
-from erasure.base_flags import add_base_flags, load_base
+from erasure.base_flags import load_base
 from methods.uce import classifiers, debias_concepts
+from methods.uce.command import add_model_and_output_flags
 from methods.uce.debias_settings import FORMATS, DebiasPlan, DebiasSettings
-from methods.uce.settings import NAME_2025, VARIANTS
+from methods.uce.settings import VARIANTS
 
 _SHOWN = 10  # texts
 
@@ -30,18 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_text_flags(parser)
     _add_solver_flags(parser)
     _add_image_flags(parser)
-    add_base_flags(parser)
-    parser.add_argument_group("base model, as 2025 names it").add_argument("--model_id", help="the same as --base")
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "--save_path", "--save_dir", help="folder of run folders (default: models, here or in the repository)"
-    )
-    out.add_argument(
-        "--save_format", choices=FORMATS, default=FORMATS[0],
-        help="beside the edit also the published file: the UNet under diffusers' names; in 2025 what was edited of it "
-        "(default: %(default)s, only the edit)",
-    )  # fmt: skip
-    out.add_argument("--exp_name", help=f"name of the run (default: the published tag; in 2025 {NAME_2025})")
+    out = add_model_and_output_flags(parser)
     again = out.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on where a killed run stopped (also done without)")
     again.add_argument("--force", action="store_true", help="start again, in place of what is there")
@@ -170,6 +160,9 @@ def _run(arguments, model, identity, settings: DebiasSettings, plan: DebiasPlan,
 
     folder = DebiasFolder(out / plan.name, settings, identity, about, arguments.force)
     published = out / f"{plan.name}.{arguments.save_format}"
+    if arguments.force:  # a file of the run that is discarded would be taken for this one's
+        for ending in FORMATS[1:]:
+            (out / f"{plan.name}.{ending}").unlink(missing_ok=True)
     files: list[Path] = []
     if folder.finished:
         print(f"{folder.path} is finished: nothing to debias")

@@ -10,9 +10,8 @@ import torch
 from erasure import base_models, edits, errors
 from erasure.checkpoint_files import read_tensors
 from erasure.runs import ROOT, read_json
-from methods.uce import ratios, train_debias
+from methods.uce import ratios, train_debias, train_erase
 from tests.cli.process import run
-from tests.tiny import save_tiny_config, tiny_model
 
 SCRIPT = ROOT / "methods" / "uce" / "train_debias.py"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--device", "cpu"]
@@ -20,21 +19,6 @@ WHAT = ["--concept", "van gogh or picasso", "--attributes", "van gogh, picasso",
 QUICK = ["--num_images", "1", "--num_inference_steps", "2", "--max_diff", "0.01"]
 NAME = "unbiased-van gogh or picasso-attributes-van9gogh_picasso-sd_1_4"
 BOTH = [*TINY, *WHAT, *QUICK]
-
-
-@pytest.fixture(scope="module")
-def weights():
-    return tiny_model()
-
-
-@pytest.fixture
-def place(weights, tmp_path, monkeypatch):
-    """A working directory elsewhere, with the tiny model in it."""
-    monkeypatch.chdir(tmp_path)
-    edits.export_compvis(weights, "tiny.safetensors")
-    save_tiny_config("tiny.yaml")
-    (tmp_path / "models").mkdir()
-    return tmp_path
 
 
 def test_help_needs_no_torch():
@@ -145,6 +129,27 @@ def test_a_finished_run_and_one_with_other_settings(place, capsys):
     assert read_json(place / "models" / NAME / "settings.json")["settings"]["seed"] == 1
     assert train_debias.main([*flags, "--force"]) == 0
     assert (place / "models" / NAME / "edit.safetensors").read_bytes() == edit
+
+
+def test_forced_runs_publish_their_own_weights(place):
+    flags, published = [*BOTH, "--max_iterations", "1"], place / "models" / f"{NAME}.pt"
+    assert train_debias.main([*flags, "--save_format", "pt"]) == 0
+    first = published.read_bytes()
+    assert train_debias.main([*flags, "--lamb", "5", "--force"]) == 0
+    assert not published.exists()
+    assert train_debias.main([*flags, "--lamb", "5", "--save_format", "pt"]) == 0
+    assert published.read_bytes() != first
+
+
+def test_a_run_of_erasing_is_not_taken_for_a_finished_one(place):
+    """In 2025 both scripts call their runs alike."""
+    erasing = ["--variant", "2025", "--edit_concepts", "van gogh", "--concept_type", "art"]
+    assert train_erase.main([*TINY, *erasing]) == 0
+    debiasing = [*TINY, "--variant", "2025", *WHAT, *QUICK, "--max_iterations", "1"]
+    with pytest.raises(errors.UserError, match="holds another run: give --exp_name"):
+        train_debias.main(debiasing)
+    assert train_debias.main([*debiasing, "--force"]) == 0
+    assert "classifier" in read_json(place / "models" / "uce_test" / "settings.json")
 
 
 def test_balanced_already(place, capsys):
