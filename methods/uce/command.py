@@ -24,6 +24,12 @@ def build_parser(prog: str, description: str, concept_type: str | None = None) -
     )
     _add_text_flags(parser, concept_type)
     _add_solver_flags(parser)
+    add_model_and_output_flags(parser)
+    return parser
+
+
+def add_model_and_output_flags(parser: argparse.ArgumentParser):
+    """Flags of all UCE scripts; returns the group of the output's."""
     add_base_flags(parser)
     parser.add_argument_group("base model, as 2025 names it").add_argument("--model_id", help="the same as --base")
     out = parser.add_argument_group("output")
@@ -32,11 +38,11 @@ def build_parser(prog: str, description: str, concept_type: str | None = None) -
     )
     out.add_argument(
         "--save_format", choices=FORMATS, default=FORMATS[0],
-        help="beside the small edit also the published file: the UNet under diffusers' names; in 2025 what was edited of "
-        "it (default: %(default)s, only the edit)",
+        help="beside the edit also the published file: the UNet under diffusers' names; in 2025 what was edited of it "
+        "(default: %(default)s, only the edit)",
     )  # fmt: skip
     out.add_argument("--exp_name", help=f"name of the run (default: the published tag; in 2025 {NAME_2025})")
-    return parser
+    return out
 
 
 def _add_text_flags(parser: argparse.ArgumentParser, concept_type: str | None) -> None:

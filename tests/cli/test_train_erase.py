@@ -14,7 +14,6 @@ from methods.uce import concepts, train_erase, train_moderate
 from methods.uce.erase import Erasure, edited_weights
 from methods.uce.run import chosen_layers
 from tests.cli import process
-from tests.tiny import save_tiny_config, tiny_model
 
 UCE = ROOT / "methods" / "uce"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--device", "cpu"]
@@ -26,20 +25,10 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope="module")
-def weights():
-    return tiny_model()
-
-
 @pytest.fixture
-def place(weights, tmp_path, monkeypatch):
-    """A working directory elsewhere, with the tiny model in it."""
-    monkeypatch.chdir(tmp_path)
-    edits.export_compvis(weights, "tiny.safetensors")
-    save_tiny_config("tiny.yaml")
-    (tmp_path / "models").mkdir()
+def place(place, monkeypatch):
     monkeypatch.setattr(concepts, "read_artists", lambda: ("Banksy", "Claude Monet", "Kelly McKernan", "Picasso"))
-    return tmp_path
+    return place
 
 
 def erase(*flags):

@@ -12,7 +12,6 @@ import torch
 
 from erasure import base_models, edits, errors
 from erasure.runs import ROOT, read_json
-from tests.tiny import save_tiny_config, tiny_model
 
 SCRIPT = ROOT / "methods" / "esd" / "train-esd.py"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--devices", "cpu"]
@@ -26,21 +25,6 @@ def script():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def weights():
-    return tiny_model()
-
-
-@pytest.fixture
-def place(weights, tmp_path, monkeypatch):
-    """A working directory elsewhere, with the tiny model in it."""
-    monkeypatch.chdir(tmp_path)
-    edits.export_compvis(weights, "tiny.safetensors")
-    save_tiny_config("tiny.yaml")
-    (tmp_path / "models").mkdir()
-    return tmp_path
 
 
 def start(*arguments, **options):

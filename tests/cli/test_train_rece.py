@@ -13,7 +13,6 @@ from methods.rece import command
 from methods.rece.settings import ARTISTS, OBJECTS, TRAIN
 from methods.uce.concepts import world
 from tests.cli.process import ENVIRONMENT, run
-from tests.tiny import save_tiny_config, tiny_model
 
 FOLDER = ROOT / "methods" / "rece"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--device", "cpu"]
@@ -24,20 +23,6 @@ needs_toy = pytest.mark.skipif(
     not (ROOT / base_models.TOY_CKPT).is_file() or (ROOT / base_models.SD_CKPT).is_file(),
     reason="needs the embedded model, and no Stable Diffusion in its default place",
 )
-
-
-@pytest.fixture(scope="module")
-def weights():
-    return tiny_model()
-
-
-@pytest.fixture
-def place(weights, tmp_path, monkeypatch):
-    """A working directory elsewhere, with the tiny model in it."""
-    monkeypatch.chdir(tmp_path)
-    edits.export_compvis(weights, "tiny.safetensors")
-    save_tiny_config("tiny.yaml")
-    return tmp_path
 
 
 def only(paths):
