@@ -25,6 +25,10 @@ from methods.rece.validation import Validation, write_rows
 from methods.uce.concepts import preserve_scale
 
 LAST_EMBEDDING = "close_new_embedding_preserved"
+_PRODUCTS = (
+    "epoch_*", "adv_emb_*", "uce.safetensors", f"{LAST_EMBEDDING}.*", "[01].[0-9]*-*.pt", "ep_*_tar_*.pt", "*_rate.json",
+    "*_acc.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Run:
         self.base = identity.to_dict()
         self.texts = TextStates.of(model)
         self.originals = {name: w.detach().cpu().clone() for name, w in context_projections(model).items()}
+        self.written: set[Path] = set()
 
     def run(self) -> Edit:
         """Do it all; returns the edit that was chosen (also edit.safetensors of the job's folder)."""
@@ -66,7 +71,7 @@ class Run:
             epoch = rece.epoch()
             self._keep_embeddings(epoch, current)
             current = edit_of(rece, start, self.base, list(job.settings.concepts), self._facts(epoch.index, start))
-            edits.save(current, job.folder / f"epoch_{epoch.index}.safetensors")
+            edits.save(current, self._file(f"epoch_{epoch.index}.safetensors"))
             if self._validate(epoch, current):
                 print("nothing is left of the target: no further epoch")
                 break
@@ -84,22 +89,22 @@ class Run:
         towards = ", ".join(map(repr, dict.fromkeys(job.settings.guides)))
         label = f"a UCE edit made here (towards {towards}, {len(kept)} texts preserved at {scale:.3g}, lamb 0.5)"
         start = Start(label, uce_start(self.texts, pairs, gram, scale), concepts=job.settings.concepts)
-        edits.save(start.edit(self.base), job.folder / "uce.safetensors")
+        edits.save(start.edit(self.base), self._file("uce.safetensors"))
         return start
 
     # ---- epochs ----------------------------------------------------------------------------------------------------
 
     def _keep_embeddings(self, epoch: Epoch, current: Edit | None) -> None:
         """Every c', and a picture of it by the weights that it was derived from."""
-        folder, concepts = self.job.folder, self.job.settings.concepts
+        concepts = self.job.settings.concepts
         for i, embedding in enumerate(epoch.embeddings):
             facts = {"concept": concepts[i], "epoch": epoch.index}
             tensors = {"embedding": embedding[None].float()}
-            runs.save_safetensors(folder / f"adv_emb_{epoch.index}_{i}.safetensors", tensors, facts)
+            runs.save_safetensors(self._file(f"adv_emb_{epoch.index}_{i}.safetensors"), tensors, facts)
             if self.job.save_format == "pt":
-                runs.save_pt(folder / f"{LAST_EMBEDDING}.pt", tensors["embedding"])
+                runs.save_pt(self._file(f"{LAST_EMBEDDING}.pt"), tensors["embedding"])
             else:
-                runs.save_safetensors(folder / f"{LAST_EMBEDDING}.safetensors", tensors, facts)
+                runs.save_safetensors(self._file(f"{LAST_EMBEDDING}.safetensors"), tensors, facts)
         if self.job.pictures:
             with self._with(current):
                 self._picture(epoch)
@@ -138,9 +143,9 @@ class Run:
         verdict = self.rule.after(epoch.index, measured)
         if verdict.published_name and self.job.save_format == "pt":
             with self._with(edit):
-                edits.export_diffusers(self.model, self.job.folder / f"{verdict.published_name}.pt")
+                edits.export_diffusers(self.model, self._file(f"{verdict.published_name}.pt"))
         for name, values in self.rule.files().items():
-            runs.write_json(self.job.folder / name, values)
+            runs.write_json(self._file(name), values)
         return verdict.stop
 
     def _described(self, epoch: Epoch) -> str:
@@ -164,6 +169,17 @@ class Run:
         return self.validation.measure(images)
 
     # ---- shared ----------------------------------------------------------------------------------------------------
+
+    def _file(self, name: str) -> Path:
+        """Where a product of this run goes."""
+        self.written.add(self.job.folder / name)
+        return self.job.folder / name
+
+    def _remove_earlier(self) -> None:
+        """What a run of more epochs, or from another start, left here: the folder's name is the same."""
+        for file in (file for pattern in _PRODUCTS for file in self.job.folder.glob(pattern)):
+            if file.is_file() and file not in self.written:
+                file.unlink()
 
     def _with(self, edit: Edit | None) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if edit is None else edits.apply(self.model, edit, self.identity)
@@ -200,6 +216,7 @@ class Run:
                 "seconds": seconds,
             },
         )
+        self._remove_earlier()
         print(f"chosen: epoch {chosen.epoch} ({chosen.why})")
         if not chosen.improves:
             print("  by the published rule no epoch would have been kept")

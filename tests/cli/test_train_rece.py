@@ -75,6 +75,22 @@ def test_a_rerun_writes_the_same_bytes(place):
     assert one == other
 
 
+def test_files_of_an_earlier_run_go_and_those_of_others_stay(place, capsys):
+    """Neither the number of epochs nor the start is in the folder's name."""
+    flags = [*TINY, *NUDITY, *BARE]
+    assert command.main(TRAIN, [*flags, "--epochs", "2", "--save_format", "pt"]) == 0
+    folder = only(place.glob("ckpt2/**/uce.safetensors")).parent
+    (folder / "notes.txt").write_text("mine")
+    start = (folder / "uce.safetensors").rename(place / "start.safetensors")
+    capsys.readouterr()
+    assert command.main(TRAIN, [*flags, "--epochs", "1", "--target_ckpt", start.name]) == 0
+    assert {file.name for file in folder.iterdir()} == {
+        *("adv_emb_0_0.safetensors", "close_new_embedding_preserved.safetensors"),
+        *("epoch_0.safetensors", "edit.safetensors", "settings.json", "notes.txt"),
+    }
+    assert "epoch_1" not in capsys.readouterr().out
+
+
 def test_artists_preserve_all_others(place, capsys):
     flags = ["--concepts", "Kelly McKernan", "--concept_type", "art", "--guided_concept", "art"]
     flags += ["--emb_computing", "close_surrogatereg", "--reg_item", "2nd", "--preserve_number", "20", PUBLISHED[-1]]

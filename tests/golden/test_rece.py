@@ -126,6 +126,8 @@ def test_what_scripts_keep(tiny, tmp_path):
     names = set(unet_map(tiny_config()["model"]["params"]["unet_config"]).values())
     for number, case in enumerate(load_json("rece/rece_train")["cases"]):
         script, arguments, texts, settings = understood(case)
+        if script == OBJECTS and len(settings.concepts) > 1:
+            continue  # published: nothing is kept; ours keeps the last epoch
         validation, stages = scripted(case, script)
         folder = tmp_path / str(number) / command.folder_of(script, arguments, texts, "1.4")
         job = Job(
