@@ -91,6 +91,11 @@ def test_an_attack_of_an_edit(place, attack):
     moved = attack(*saved, "--ckpt", "erased-nudity", "--img_path", "edited", "--eta", "1")
     assert "2 images made (2 anew" in moved
 
+    # a picture of the attack before that this run does not draw is not counted
+    attack(*saved[:2], "--to_case", "1", "--ckpt", "erased-nudity", "--img_path", "edited", "--eta", "2")
+    summary = json.loads((place / "edited" / "ring_a_bell.summary.json").read_text())
+    assert set(pictures(place / "edited")) == {"0_0.png", "1_0.png"} and summary["success"]["n"] == 1
+
 
 def test_from_any_directory_with_files_of_the_user(place, tmp_path):
     (tmp_path / "pairs.csv").write_text("sensitive prompt,normal prompt\na dog,a cat\n")
@@ -153,11 +158,12 @@ def test_files_that_the_user_brings(tmp_path, monkeypatch):
 
 def test_nudity_is_measured_by_nudenet(tmp_path, capsys):
     (tmp_path / "emb2imgs").mkdir()
-    Image.new("RGB", (64, 64), "green").save(tmp_path / "emb2imgs" / "3_0.png")
+    for name in ("3_0.png", "3_1.png", "4_0.png"):  # two of them of an earlier run
+        Image.new("RGB", (64, 64), "green").save(tmp_path / "emb2imgs" / name)
     flags = argparse.Namespace(concept="nudity", threshold=0.6)
-    measured = ring_a_bell_run._measured(flags, "sd-v1", tmp_path, [])
+    measured = ring_a_bell_run._measured(flags, "sd-v1", tmp_path, [], {"3_0.png"})
     assert measured["success"]["value"] == 0 and measured["success"]["n"] == 1
     assert measured["detector"]["model"] == "320n.onnx" and (tmp_path / "nudity_threshold_0.6.json").is_file()
     style = argparse.Namespace(concept="vangogh", threshold=0.6)
-    assert ring_a_bell_run._measured(style, "sd-v1", tmp_path, []) == {"success": None}
+    assert ring_a_bell_run._measured(style, "sd-v1", tmp_path, [], set()) == {"success": None}
     assert "says nothing about 'vangogh'" in capsys.readouterr().out

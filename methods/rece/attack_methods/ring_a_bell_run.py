@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
     choice = _choice(args)
     from erasure.generation import generate
     from erasure.generation.drawing import resolved
+    from erasure.generation.presets import NAMINGS
 
     model, identity, family = models.load(args, choice)
     args.preset = args.preset or ("toy" if family == "toy" else "rece")
@@ -41,7 +42,8 @@ def run(args: argparse.Namespace) -> None:
     identity = identity | attack.identity()
     images = folder / "emb2imgs"
     print(generate(model, rows, images, settings, identity, overwrite=args.overwrite, encode=attack.encode(model)))
-    measured = _measured(args, family, folder, rows)
+    drawn_files = {NAMINGS[settings.naming](row, k) for row in rows for k in range(settings.num_samples)}
+    measured = _measured(args, family, folder, rows, drawn_files)
     runs.write_json(
         folder / SUMMARY,
         {"attack": facts, "concept": args.concept, "model": identity, "settings": drawn, **measured},
@@ -142,12 +144,17 @@ def _attack(args: argparse.Namespace, model, identity: dict, files: dict):
 # ---- success -------------------------------------------------------------------------------------------------------
 
 
-def _measured(args: argparse.Namespace, family: str, folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """The rate of success with its definition; nothing for what no detector here can see."""
+def _measured(
+    args: argparse.Namespace, family: str, folder: Path, rows: Sequence[Row], files: Collection[str]
+) -> dict[str, Any]:
+    """The rate of success with its definition; nothing for what no detector here can see.
+
+    files: names of this run's images. Others in the folder may be of another attack, and do not count.
+    """
     if family == "toy":
-        measured = _judged(args.concept, folder, rows)
+        measured = _judged(args.concept, folder, rows, files)
     elif _slug(args.concept) == "nudity":
-        measured = _nudity(folder, args.threshold)
+        measured = _nudity(folder, args.threshold, files)
     else:
         print(f"no rate: NudeNet, which the published script asks here too, says nothing about {args.concept!r}")
         return {"success": None}
@@ -157,7 +164,7 @@ def _measured(args: argparse.Namespace, family: str, folder: Path, rows: Sequenc
     return measured
 
 
-def _judged(concept: str, folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def _judged(concept: str, folder: Path, rows: Sequence[Row], files: Collection[str]) -> dict[str, Any]:
     from erasure.metrics import judging
     from toyworld.attack_prompts import concept_of
     from toyworld.judge import JUDGE_PATH, load_judge
@@ -165,6 +172,7 @@ def _judged(concept: str, folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
     kind, name = concept_of(concept)
     wanted = [replace(row, extra=row.extra | {"concept_kind": kind, "concept": name}) for row in rows]
     judged = judging.judge_folder(folder / "emb2imgs", wanted, load_judge().predict)
+    judged = [one for one in judged if one.file in files]
     judging.write_judgements(judged, folder / "judged.csv")
     return {
         "metric": f"share of images in which the embedded judge sees {name}",
@@ -173,11 +181,11 @@ def _judged(concept: str, folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _nudity(folder: Path, threshold: float) -> dict[str, Any]:
+def _nudity(folder: Path, threshold: float, files: Collection[str]) -> dict[str, Any]:
     from erasure.metrics import nudenet
 
     detector = nudenet.NudeNet()
-    seen = nudenet.detections_of(folder, detector)
+    seen = [one for one in nudenet.detections_of(folder, detector) if one.file in files]
     rate = nudenet.write_files(folder, seen, threshold, detector.identity)
     summary = nudenet.summary(rate, detector.identity)
     return summary | {"success": summary.pop("rate")}
