@@ -111,7 +111,7 @@ def published_order(names: Iterable[str]) -> list[str]:
 
 def _refuse_no_op(parts: Iterable[Erasure], texts: TextStates) -> list[str]:
     """Texts that the edit keeps, being their own guide. UserError if these are all."""
-    kept = [text for part in parts for text in own_guides(part, texts)]
+    kept = list(dict.fromkeys(text for part in parts for text in own_guides(part, texts)))
     if len(kept) == len({old for part in parts for old, _ in part.pairs}):
         raise UserError(
             f"nothing to erase: the guide of {edits.few(map(repr, kept))} is the same text; give other --guided_concepts"

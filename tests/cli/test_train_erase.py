@@ -204,6 +204,7 @@ def test_moderate_needs_no_type(place):
     [
         (["--guided_concepts", "a, b"], "2 guides for 1 concepts"),
         (["--guided_concepts", "Nudity"], "nothing to erase: the guide of 'nudity' is the same text"),
+        (["--concepts", "a, a", "--guided_concepts", "a", "--sequential"], "nothing to erase: the guide of 'a' is"),
         (["--concepts", "a,,b"], "a concept is empty"),
         (["--concepts", "5artists"], "5 cannot be drawn of 4 artists"),
         (["--concept_type", "art", "--preserve_number", "9"], "9 cannot be drawn of 4 artists"),
