@@ -227,6 +227,9 @@ def _check(arguments: argparse.Namespace, texts) -> None:
     """Mistakes that need no model to be seen, and remarks on what the published flags do."""
     if not 0 <= arguments.seed < 2**63:
         raise UserError(f"--seed must be a whole number from 0 on, not {arguments.seed}")
+    for concept, guide in zip(texts.concepts, texts.guides, strict=True):
+        if concept.lower() == guide.strip().lower():
+            raise UserError(f"nothing to erase: {concept!r} is its own guide; give other --guided_concepts")
     if not arguments.concept_type.strip(". "):
         raise UserError(f"--concept_type {arguments.concept_type!r} cannot name a folder")
     for name in ("num_samples", "ddim_steps"):

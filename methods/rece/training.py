@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ class Run:
 
     def run(self) -> Edit:
         """Do it all; returns the edit that was chosen (also edit.safetensors of the job's folder)."""
-        job, began = self.job, time.monotonic()
+        job = self.job
         retained = retained_gram(self.texts, job.settings.retained, progress=True)
         start = self._start(retained)
         print(f"start: {start.label}")
@@ -75,7 +74,7 @@ class Run:
             if self._validate(epoch, current):
                 print("nothing is left of the target: no further epoch")
                 break
-        return self._finish(start, time.monotonic() - began)
+        return self._finish(start)
 
     # ---- start -----------------------------------------------------------------------------------------------------
 
@@ -194,7 +193,7 @@ class Run:
             given["noise_device"] = "cpu"
         return settings(preset, steps=self.job.ddim_steps, **given)
 
-    def _finish(self, start: Start, seconds: float) -> Edit:
+    def _finish(self, start: Start) -> Edit:
         job, chosen = self.job, self.rule.selected()
         file = job.folder / f"epoch_{chosen.epoch}.safetensors"
         with runs.atomic_path(job.folder / "edit.safetensors") as temporary:
@@ -213,7 +212,6 @@ class Run:
                 "validation": self.validation.about if self.validation else None,
                 "measured": self.rule.files(),
                 "versions": runs.versions(),
-                "seconds": seconds,
             },
         )
         self._remove_earlier()

@@ -8,10 +8,9 @@ run.edit, run.check
 
 from __future__ import annotations
 
-import functools
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -50,21 +49,19 @@ def erase(model, identity, settings: UceSettings, plan: Plan, progress: bool = T
     kept = _refuse_no_op(parts, texts) if settings.technique == "replace" else []
     gram = preserved_gram(parts[0], texts, progress)
     if settings.technique == "replace" and len(names) == len(weights):
-        solved = [context_map(part, texts, kept=gram) for part in parts]
-        tensors, kind = functools.reduce(ContextMap.then, (found for found, _ in solved)).tensors(), KIND
-        systems = [factored for _, factored in solved]
+        total, condition = mapped_in_turn(parts, texts, gram)
+        tensors, kind = total.tensors(), KIND
         seconds = time.perf_counter() - start
         products = products_of_map(weights.values(), ContextMap.from_tensors(tensors))
     else:
         weights = {name: weights[name] for name in names}
-        edited, systems = edited_in_turn(parts, texts, weights, gram)
+        edited, condition = edited_in_turn(parts, texts, weights, gram)
         tensors, kind = {name: new.to(weights[name].dtype) for name, new in edited.items()}, "tensors"
         seconds = time.perf_counter() - start
         products = products_of_weights(weights.values(), edited.values())
     report = check(parts, texts, gram, products)
     about = settings.resolved(plan).to_dict()
     edit = edits.Edit("uce", list(plan.concepts), about, identity.to_dict(), tensors, kind, versions())
-    condition = max(factored.condition() for factored in systems)
     return Run(edit, report, condition, kept, seconds)
 
 
@@ -79,15 +76,25 @@ def erasures(settings: UceSettings, plan: Plan) -> list[Erasure]:
     ]  # fmt: skip
 
 
+def mapped_in_turn(parts: Sequence[Erasure], texts: TextStates, gram: Tensor | None = None) -> tuple[ContextMap, float]:
+    """One erasure after the other as one map, and the largest condition number of their systems."""
+    total, condition = None, 0.0
+    for part in parts:
+        found, factored = context_map(part, texts, kept=gram)
+        total = found if total is None else total.then(found)
+        condition = max(condition, factored.condition())
+    return total, condition
+
+
 def edited_in_turn(
     parts: Iterable[Erasure], texts: TextStates, weights: Mapping[str, Tensor], gram: Tensor | None = None
-):
-    """Each erasure of the weights that the one before it left: name -> weight [O, D] float64, and the systems solved."""
-    systems = []
+) -> tuple[dict[str, Tensor], float]:
+    """Each erasure of the weights that the one before it left: name -> weight [O, D] float64, and that number."""
+    condition = 0.0
     for part in parts:
         weights, factored = edited_weights(part, texts, weights, kept=gram)
-        systems.append(factored)
-    return weights, systems
+        condition = max(condition, factored.condition())
+    return weights, condition
 
 
 def chosen_layers(names: Iterable[str], with_to_k: bool = True, layers: tuple[int, ...] | None = None) -> list[str]:

@@ -11,7 +11,6 @@ from erasure import prompts, runs
 from erasure.errors import UserError
 from erasure.generation import command, models
 from erasure.prompts import Row
-from toyworld.concepts import IMAGE_SIZE
 
 _PUBLISHED = {  # concept -> RECE's files of pairs and of prompts, eta
     "nudity": ("dataset/nudity-ring-a-bell.csv", "dataset/nudity.csv", 3.0),
@@ -32,8 +31,8 @@ def run(args: argparse.Namespace) -> None:
     args.preset = args.preset or ("toy" if family == "toy" else "rece")
     files = _files(args, family)
     settings = resolved(command.settings_for(args, family, model.device.type), model)
-    if family == "toy" and settings.image_size != IMAGE_SIZE:
-        raise UserError(f"--image_size {settings.image_size}: the embedded judge looks at {IMAGE_SIZE} pixels a side")
+    if family == "toy":
+        _check_judged(settings.image_size)
     rows = _rows(args, files["prompts"], settings.default_seed)
     attack, facts = _attack(args, model, identity, files)
     folder = Path(args.img_path or Path("images") / "ring-a-bell" / _slug(args.concept) / choice.label)
@@ -53,10 +52,19 @@ def run(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     if args.attack_eta is not None and not abs(args.attack_eta) < float("inf"):
         raise UserError(f"--eta must be a number, not {args.attack_eta}")
+    if not 0 <= args.threshold < 1:
+        raise UserError(f"--threshold must be from 0 to below 1, not {args.threshold}")
     if not _slug(args.concept):
         raise UserError(f"--concept {args.concept!r} names nothing")
     if args.emb_path and (args.csv_file or args.num_prompts is not None):
         raise UserError("--emb_path takes a vector as it is: --csv_file and --num_prompts have no part in it")
+
+
+def _check_judged(image_size: int) -> None:
+    from toyworld.concepts import IMAGE_SIZE
+
+    if image_size != IMAGE_SIZE:
+        raise UserError(f"--image_size {image_size}: the embedded judge looks at {IMAGE_SIZE} pixels a side")
 
 
 def _slug(concept: str) -> str:
