@@ -16,6 +16,7 @@ from tests.behaviour.conftest import MANY, prompts
 class ErasureChecks:
     targets: tuple[str, ...]
     others = MANY  # prompts of every other concept
+    drawing: dict = {}  # of the pictures, other than the preset
     gone = 0.15  # at most this share of a target's pictures still shows it
     kept = 0.9  # at least this share of the base's, by kind
 
@@ -41,12 +42,12 @@ class ErasureChecks:
     @pytest.fixture(scope="class")
     @classmethod
     def after(cls, bench, edit):
-        return bench.measure(cls.__name__, cls.rows(), edit)
+        return bench.measure(f"{cls.__module__}.{cls.__name__}", cls.rows(), edit, **cls.drawing)
 
     @pytest.fixture(scope="class")
     @classmethod
     def before(cls, bench, after):  # last, as the other worker wants the same pictures at the same time
-        return bench.measure("base", cls.rows())
+        return bench.measure("-".join(["base", *map(str, cls.drawing.values())]), cls.rows(), **cls.drawing)
 
     def test_the_target_is_gone(self, before, after):
         assert min(before.of(target) for target in self.targets) >= 0.9

@@ -3,7 +3,7 @@
 from erasure import edits
 from methods.rece import command
 from methods.rece.settings import ARTISTS, OBJECTS, TRAIN
-from tests.behaviour.conftest import FEW
+from tests.behaviour.conftest import FEW, QUICK_SAMPLER
 from tests.behaviour.erasure_checks import ErasureChecks
 
 
@@ -11,6 +11,7 @@ class ReceChecks(ErasureChecks):
     """Subclasses say which script is called, and how."""
 
     others = FEW
+    drawing = QUICK_SAMPLER
     script = OBJECTS
     flags: list[str]
 

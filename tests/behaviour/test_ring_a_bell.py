@@ -12,12 +12,12 @@ from erasure.text_states import TextStates
 from methods.rece.rece import Rece
 from methods.rece.settings import ReceSettings
 from methods.uce.erase import Erasure, context_map
+from tests.behaviour.conftest import QUICK_SAMPLER
 from toyworld.attack_prompts import concept_of, pairs_file, prompts_file
 
 CONCEPT, ETA, IMAGES = "van gogh", 2.0, 12
 # At UCE's own strength the attack fails on the embedded model, and nothing is left for RECE to do (README of the attack).
 WEAK = 1e-3
-QUICK_SAMPLER = {"sampler": "dpm", "steps": 8}  # as good as the preset's here, in a third of its calls
 
 
 @pytest.mark.behaviour

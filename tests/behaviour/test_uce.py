@@ -4,7 +4,7 @@ from erasure import base_models
 from methods.uce.concepts import world
 from methods.uce.run import erase
 from methods.uce.settings import UceSettings
-from tests.behaviour.conftest import FEW
+from tests.behaviour.conftest import FEW, QUICK_SAMPLER
 from tests.behaviour.erasure_checks import ErasureChecks
 
 
@@ -12,6 +12,7 @@ class UceChecks(ErasureChecks):
     """Subclasses say what `train_erase.py` is told."""
 
     others = FEW
+    drawing = QUICK_SAMPLER
     flags: dict
 
     @classmethod
