@@ -40,7 +40,11 @@ def run(settings: Settings) -> list[dict]:
 
     few, many, artists = (2, 4, 8) if settings.quick else (1, 100, 1733)
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(width, DIM, generator=generator) / DIM**0.5 for width, n in WIDTHS.items() for _ in range(n)]
+    weights = [
+        torch.randn(width, DIM, generator=generator) / DIM**0.5
+        for width, n in WIDTHS.items()
+        for _ in range(1 if settings.quick else n)
+    ]
     states = text_states(generator, many + 2)
     rows = [
         uce_row(f"UCE, {few} concept{'s' * (few > 1)}", states, few, weights, settings, peer=True),
