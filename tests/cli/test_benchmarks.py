@@ -9,7 +9,7 @@ from erasure.errors import UserError
 from erasure.runs import ROOT
 from tests.cli import process
 
-TOPICS = ("unet", "esd", "images")
+TOPICS = ("unet", "esd", "closed_form", "images")
 
 
 def call(script, *arguments, cwd=None):
@@ -31,12 +31,14 @@ def test_measures_every_topic(quick):
     assert tuple(figures["results"]) == TOPICS
     assert figures["command"].startswith("python benchmarks/run.py --quick")
     assert {"cpu", "cores", "threads", "torch", "diffusers", "date"} <= figures["machine"].keys()
-    unet, esd, images = (figures["results"][name]["rows"] for name in TOPICS)
+    unet, esd, closed_form, images = (figures["results"][name]["rows"] for name in TOPICS)
     assert [row["mode"] for row in unet] == ["forward", "forward + backward"]
     assert all(row["difference"] < 1e-4 and row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in unet)
     assert 0 < esd[0]["ours_memory"] < esd[0]["peer_memory"] and esd[0]["ratio"] > 0
     assert [row["batch"] for row in images] == [1, 3] and images[0]["ratio"] == 1
-    assert done.stdout.count("| model |") == len(TOPICS)
+    assert all(row["edit_s"] > 0 and row.get("ratio", 1) > 0 for row in closed_form)
+    assert all(row["bytes"] <= 2.4e6 and row["bytes_per_row"] <= 8000 for row in closed_form if "bytes" in row)
+    assert done.stdout.count("| model |") == len(TOPICS) - 1 and done.stdout.count("| what ") == 1
 
 
 def test_tables_come_from_the_figures(quick, tmp_path):
