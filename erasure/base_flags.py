@@ -5,10 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from erasure import runs
-from erasure.base_models import SD_CKPT, TOY_CKPT, WEIGHTS, resolve
-from erasure.errors import UserError
-
-_PUBLISHED_BASES = {"1.4": "sd-v1-4", "1_4": "sd-v1-4"}  # what UCE and RECE call --base
+from erasure.base_models import SD_CKPT, TOY_CKPT, WEIGHTS, published_base, resolve
 
 
 def add_base_flags(parser: argparse.ArgumentParser, device: str = "0", weights: str = "ema") -> None:
@@ -42,9 +39,7 @@ def load_base(arguments: argparse.Namespace, before: Callable[[str], None] | Non
     before: called with the family of the base before gigabytes are read.
     """
     given = arguments.ckpt_path or arguments.base
-    if given == "2.1":
-        raise UserError("--base 2.1: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
-    path, config_path = resolve(_PUBLISHED_BASES.get(given, given), arguments.config_path, arguments.unsafe_pickle)
+    path, config_path = resolve(published_base(given), arguments.config_path, arguments.unsafe_pickle)
     announce(path, given)
     from erasure import base_models
 

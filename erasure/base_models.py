@@ -29,6 +29,7 @@ NAMES = {
     "sd-v1-4": (SD_CKPT, SD_CONFIG),
     "sd-v1": (SD_CKPT, SD_CONFIG),
 }
+PUBLISHED_BASES = {"1.4": "sd-v1-4", "1_4": "sd-v1-4"}  # what UCE and RECE call --base
 WEIGHTS = ("auto", "raw", "ema")
 SD_CONTEXT_DIM = 768
 
@@ -81,6 +82,13 @@ def resolve(
     if not config_path.is_file():
         raise UserError(f"no configuration at {config_path}")
     return path, config_path
+
+
+def published_base(base: str | None) -> str | None:
+    """--base as UCE and RECE take it, 1.4 or 2.1, as a name that `resolve` knows. UserError for 2.1."""
+    if base == "2.1":
+        raise UserError("--base 2.1: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
+    return PUBLISHED_BASES.get(base, base)
 
 
 def _installed(checkpoint: str) -> Path:

@@ -14,7 +14,6 @@ from erasure.errors import UserError
 from erasure.runs import find
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-_UCE_BASES = {"1.4": "sd-v1-4"}  # what UCE and RECE call --base
 _SUFFIXES = (".safetensors", ".pt", ".ckpt", ".pth")
 
 
@@ -35,7 +34,7 @@ class Choice:
 
 def choose_model(args: argparse.Namespace) -> Choice:
     """Resolve --model_name, --base and --edit. UserError if a name stands for nothing (published: the base was used)."""
-    name, base = args.model_name.strip(), _base_name(args.base)
+    name, base = args.model_name.strip(), base_models.published_base(args.base)
     own = None
     if name.lower() in NAMES:
         if base is not None and _place(base) != _place(name):
@@ -76,12 +75,6 @@ def find_weights(name: str) -> Path:
 
 def _place(base: str) -> Path:
     return find(NAMES[base.lower()][0] if base.lower() in NAMES else base).resolve()
-
-
-def _base_name(base: str | None) -> str | None:
-    if base == "2.1":
-        raise UserError("--base 2.1: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
-    return _UCE_BASES.get(base, base)
 
 
 def _base_of(path: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from erasure.text_states import TextStates
 from methods.rece.adversarial import adversarial_embedding, sums
 from methods.rece.settings import ReceSettings
 from methods.uce.closed_form import Factored, NormalMatrix, SharedMap, gram
-from methods.uce.erase import aligned, answered, preserved_rows
+from methods.uce.erase import Erasure, answered, context_map, preserved_rows
 
 
 @dataclass(frozen=True)
@@ -98,25 +98,16 @@ class Rece:
 
 def retained_gram(texts: TextStates, retained: Sequence[str], progress: bool = False) -> Tensor:
     """Sum of P^T P [D, D] float64 over all rows of the texts to keep: the same in every epoch."""
-    total: NormalMatrix | None = None
-    for rows in preserved_rows(texts, retained, progress=progress):
-        total = total or NormalMatrix(rows.shape[1], 0.0)
-        total.add(rows, 1.0)
-    if total is None:
+    if not retained:
         raise UserError("no text to retain: give at least an empty one")
-    return total.sum
+    return sum(gram(rows) for rows in preserved_rows(texts, retained, progress=progress))
 
 
 def uce_start(
     texts: TextStates, pairs: Sequence[tuple[str, str]], retained: Tensor, preserve_scale: float, lamb: float = 0.5
 ) -> ContextMap:
     """The UCE edit that RECE begins with, made of (concept, guide) and the Gram matrix of what is preserved."""
-    texts.prepare(text for pair in pairs for text in pair)
-    gathered = SharedMap(len(retained), lamb)
-    for old, new in pairs:
-        gathered.erase(*aligned(texts[old], texts[new]), guide=new)
-    gathered.normal.sum.add_(retained, alpha=preserve_scale)
-    return gathered.solve()[0]
+    return context_map(Erasure(pairs, lamb=lamb, preserve_scale=preserve_scale), texts, kept=retained)[0]
 
 
 # ---- the projections between two epochs ----------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def _norm_by_power(multiply, x: Tensor) -> float:
 
 
 class SharedMap:
-    """Gathers pairs (C, C*) and preserved rows; `solve` gives the P of technique "replace".
+    """Gathers pairs (C, C*), and in `normal` preserved rows; `solve` gives the P of technique "replace".
 
     Few rows stay rows, so that P keeps its factors; from D / 2 rows on their products are summed up instead, and any
     number of texts takes the memory of a few D x D matrices.
@@ -108,10 +108,6 @@ class SharedMap:
         self.erase_scale = erase_scale
         self._pending: list[tuple[Tensor, Tensor, object]] = []
         self._delta: Tensor | None = None  # sum of (C* - C)^T C of what was folded
-
-    def preserve(self, rows: Tensor, scale: float) -> None:
-        """rows [n, D] that are to be answered as before."""
-        self.normal.add(rows, scale)
 
     def erase(self, rows: Tensor, targets: Tensor, guide: object = None) -> None:
         """rows [n, D] that are to be answered as `targets` [n, D] are.

@@ -45,6 +45,15 @@ def add_model_and_output_flags(parser: argparse.ArgumentParser):
     return out
 
 
+def take_model_id(arguments: argparse.Namespace) -> None:
+    """Make --base of --model_id. UserError if there is one already."""
+    if not arguments.model_id:
+        return
+    if arguments.base or arguments.ckpt_path:
+        raise UserError("--model_id is another name of --base and --ckpt_path: give one of them")
+    arguments.base = _HUB_NAMES.get(arguments.model_id.lower(), arguments.model_id)
+
+
 def _add_text_flags(parser: argparse.ArgumentParser, concept_type: str | None) -> None:
     group = parser.add_argument_group(
         "what to erase", "Lists are divided by ';' where one of them has it, else by ','. Names of 2025 mean the same."
@@ -117,10 +126,7 @@ def _positions(text: str) -> tuple[int, ...]:
 
 def main(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
-    if arguments.model_id:
-        if arguments.base or arguments.ckpt_path:
-            raise UserError("--model_id is another name of --base and --ckpt_path: give one of them")
-        arguments.base = _HUB_NAMES.get(arguments.model_id.lower(), arguments.model_id)
+    take_model_id(arguments)
     settings = UceSettings.of(arguments)
     plan = settings.plan(concepts.read_artists())  # a mistake among the flags shows before gigabytes are read
     for note in plan.notes:
@@ -150,10 +156,11 @@ def _shown(settings: UceSettings, plan: Plan) -> dict:
         "guided_concepts": dict.fromkeys(plan.guides),
         "preserve_concepts": plan.preserved,
     }
-    return settings.resolved(plan).to_dict() | {name: _few(texts) for name, texts in lists.items()}
+    return settings.resolved(plan).to_dict() | {name: few_texts(texts) for name, texts in lists.items()}
 
 
-def _few(texts) -> str:
+def few_texts(texts) -> str:
+    """For messages: the first of them, and how many there are."""
     texts = [repr(text) for text in texts]
     more = f", ... ({len(texts)} in all)" if len(texts) > _SHOWN else ""
     return ", ".join(texts[:_SHOWN]) + more if texts else "none"
@@ -166,7 +173,7 @@ def print_report(run, plan: Plan) -> None:
     if run.condition > CONDITION_WARNING:
         print(f"warning: above {CONDITION_WARNING:.0e} the result is no more than noise may make it: raise --lamb")
     if run.kept:
-        print(f"warning: kept as they are, being their own guide: {_few(run.kept)}")
+        print(f"warning: kept as they are, being their own guide: {few_texts(run.kept)}")
     left = {text: share for text, share in run.check.left.items() if share is not None}
     guides = {pair.text: pair.guide for pair in plan.pairs}
     worst = sorted(left, key=left.get, reverse=True)[:_SHOWN]
@@ -183,6 +190,7 @@ def write(run, model, identity, settings: UceSettings, plan: Plan, folder: Path,
     from dataclasses import asdict
 
     from erasure import edits
+    from methods.uce.publishing import publish
 
     run_folder, published = folder / plan.name, folder / f"{plan.name}.{save_format}"
     _say_if_replaced(run_folder, run.edit, published)
@@ -194,13 +202,7 @@ def write(run, model, identity, settings: UceSettings, plan: Plan, folder: Path,
         runs.write_text(files[-1], json.dumps(plan.concepts, ensure_ascii=False))
     if save_format != "edit":
         files.append(published)
-        with edits.apply(model, run.edit, identity):
-            if settings.variant == "2023":
-                edits.export_diffusers(model, published)
-            else:
-                from methods.uce.run import edited_projections
-
-                edits.write_weights(published, edited_projections(model, settings))
+        publish(model, identity, run.edit, published, settings.variant, run.layers)
     return files
 
 

@@ -19,7 +19,7 @@ from erasure.edits import ContextMap
 from erasure.text_states import TextState, TextStates
 from methods.uce import closed_form
 from methods.uce.closed_form import Factored, NormalMatrix, SharedMap
-from methods.uce.erase import aligned, preserved_rows
+from methods.uce.erase import aligned, preserve
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def edited_weights(
             factors = _factors(rows, own, torch.tensor(w, dtype=torch.float64, device=squares.device), squares)
             for j, other in enumerate(rows[1:]):
                 change.addr_(factors[:, j], (other.T @ rows[0]).flatten())
-    _preserve(normal, debiasing.preserve_scale, texts, preserved, "2023")
+    preserve(normal, debiasing.preserve_scale, texts, preserved)
     factored = normal.factor()
     # rows X of change A^-1 solve X A = change
     new = {}
@@ -171,7 +171,7 @@ def context_map(debiasing: Debiasing, alpha: Tensor, texts: TextStates) -> tuple
     for text, attributes, own in zip(debiasing.texts, debiasing.attributes, alpha.tolist(), strict=True):
         pushed = sum((a * last[attribute] for a, attribute in zip(own, attributes, strict=True)), last[text])
         shared.erase(last[text], pushed)
-    _preserve(shared.normal, debiasing.preserve_scale, texts, debiasing.preserved, "2025")
+    preserve(shared.normal, debiasing.preserve_scale, texts, debiasing.preserved, "2025")
     return shared.solve()
 
 
@@ -180,8 +180,3 @@ def context_map(debiasing: Debiasing, alpha: Tensor, texts: TextStates) -> tuple
 
 def _all_texts(debiasing: Debiasing, preserved: Sequence[str]) -> list[str]:
     return [*debiasing.texts, *(a for own in debiasing.attributes for a in own), *preserved]
-
-
-def _preserve(normal: NormalMatrix, scale: float, texts: TextStates, preserved: Sequence[str], variant: str) -> None:
-    for rows in preserved_rows(texts, preserved, variant):
-        normal.add(rows, scale)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from erasure import edits, key_maps
+from erasure import edits
 from erasure.edits import ContextMap, context_projections
 from erasure.edits.applying import UNET
 from erasure.edits.context_maps import KIND
@@ -149,12 +149,6 @@ def _measure(meter: Meter, settings, plan: DebiasPlan, folder: DebiasFolder, ite
         if k >= len(there):
             folder.add(iteration, shares)
     return torch.stack(found)
-
-
-def diffusers_projections(model) -> dict[str, Tensor]:
-    """The projections that are edited, as they are in the model, under diffusers' names."""
-    names = key_maps.unet_keys_map(key.removeprefix(UNET) for key in model.state_dict() if key.startswith(UNET))
-    return {names[name.removeprefix(UNET)]: p.detach() for name, p in context_projections(model).items()}
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from methods.uce import concepts as lists
 from methods.uce import debias_concepts
 from methods.uce.settings import NAME_2025, VARIANTS
 
-FORMATS = ("edit", "pt", "safetensors")
 _TOLERANCE = 1e-6  # of the sum of the desired ratios
 
 

@@ -8,7 +8,7 @@ of a preserved text. Variant "2025" takes the row of the last token, everywhere.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,9 +21,6 @@ from methods.uce.closed_form import Factored, NormalMatrix, SharedMap
 
 _TOGETHER = 16  # texts
 _EQUAL = 1e-5  # relative: what rounding may make of one text, encoded in two batches
-
-Targets = Callable[[Tensor], Tensor]
-"""A layer's weight [O, D] float64 -> what its edited rows are to be answered with, [n, O]."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,24 @@ def preserved_rows(texts: TextStates, preserved: Sequence[str], variant: str = "
         yield torch.cat(together)
 
 
+def preserve(
+    normal: NormalMatrix,
+    scale: float,
+    texts: TextStates,
+    preserved: Sequence[str],
+    variant: str = "2023",
+    progress: bool = False,
+) -> None:
+    """Add the texts that are to stay to a system."""
+    for rows in preserved_rows(texts, preserved, variant, progress):
+        normal.add(rows, scale)
+
+
 def preserved_gram(erasure: Erasure, texts: TextStates, progress: bool = False) -> Tensor:
     """R^T R [D, D] of the rows of the texts that are to stay: all that the closed form needs of any number of them."""
     states = texts[erasure.pairs[0][0]].states
     kept = NormalMatrix(states.shape[1], 0.0, states.device)
-    for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
-        kept.add(rows, 1.0)
+    preserve(kept, 1.0, texts, erasure.preserved, erasure.variant, progress)
     return kept.sum
 
 
@@ -109,9 +118,8 @@ def edited_weights(
 def _preserve(normal: NormalMatrix, erasure: Erasure, texts: TextStates, progress: bool, kept: Tensor | None) -> None:
     if kept is not None:
         normal.sum.add_(kept, alpha=erasure.preserve_scale)
-        return
-    for rows in preserved_rows(texts, erasure.preserved, erasure.variant, progress):
-        normal.add(rows, erasure.preserve_scale)
+    else:
+        preserve(normal, erasure.preserve_scale, texts, erasure.preserved, erasure.variant, progress)
 
 
 def answered(parts, weights: Mapping[str, Tensor], technique: str, right: Tensor, erase_scale: float = 1.0):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from erasure import edits, key_maps
+from erasure import edits
 from erasure.edits import ContextMap, context_projections
 from erasure.edits.applying import UNET
 from erasure.edits.context_maps import KIND
@@ -35,6 +35,7 @@ class Run:
     check: SelfCheck
     condition: float  # of the system that was solved; of several, the largest
     kept: list[str]  # texts that are their own guide
+    layers: list[str]  # that are edited
     seconds: float  # of encoding and solving, without the check
 
 
@@ -62,7 +63,7 @@ def erase(model, identity, settings: UceSettings, plan: Plan, progress: bool = T
     report = check(parts, texts, gram, products)
     about = settings.resolved(plan).to_dict()
     edit = edits.Edit("uce", list(plan.concepts), about, identity.to_dict(), tensors, kind, versions())
-    return Run(edit, report, condition, kept, seconds)
+    return Run(edit, report, condition, kept, names, seconds)
 
 
 def erasures(settings: UceSettings, plan: Plan) -> list[Erasure]:
@@ -124,10 +125,3 @@ def _refuse_no_op(parts: Iterable[Erasure], texts: TextStates) -> list[str]:
             f"nothing to erase: the guide of {edits.few(map(repr, kept))} is the same text; give other --guided_concepts"
         )
     return kept
-
-
-def edited_projections(model, settings: UceSettings) -> dict[str, Tensor]:
-    """The projections that a run edits, as they are in the model, under diffusers' names."""
-    weights = {name.removeprefix(UNET): p.detach() for name, p in context_projections(model).items()}
-    names = key_maps.unet_keys_map(key.removeprefix(UNET) for key in model.state_dict() if key.startswith(UNET))
-    return {names[name]: weights[name] for name in chosen_layers(weights, settings.with_to_k, settings.layers)}

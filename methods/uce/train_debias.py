@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from erasure import errors, runs
 from erasure.base_flags import load_base
 from methods.uce import classifiers, debias_concepts
-from methods.uce.command import add_model_and_output_flags
-from methods.uce.debias_settings import FORMATS, DebiasPlan, DebiasSettings
-from methods.uce.settings import VARIANTS
+from methods.uce.command import add_model_and_output_flags, few_texts, take_model_id
+from methods.uce.debias_settings import DebiasPlan, DebiasSettings
+from methods.uce.settings import FORMATS, VARIANTS
 
 _SHOWN = 10  # texts
 
@@ -126,10 +126,7 @@ def _add_image_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
-    if arguments.model_id:
-        if arguments.base or arguments.ckpt_path:
-            raise errors.UserError("--model_id is another name of --base and --ckpt_path: give one of them")
-        arguments.base = {"compvis/stable-diffusion-v1-4": "1.4"}.get(arguments.model_id.lower(), arguments.model_id)
+    take_model_id(arguments)
     arguments.desired_ratios = tuple(arguments.desired_ratios) if arguments.desired_ratios else None
     settings = DebiasSettings.of(arguments)
 
@@ -156,6 +153,7 @@ def _run(arguments, model, identity, settings: DebiasSettings, plan: DebiasPlan,
     from erasure.generation.next_step import print_written
     from methods.uce.debias_folder import DebiasFolder
     from methods.uce.debias_run import debias
+    from methods.uce.publishing import publish
     from methods.uce.ratios import Meter, drawing
 
     folder = DebiasFolder(out / plan.name, settings, identity, about, arguments.force)
@@ -178,24 +176,10 @@ def _run(arguments, model, identity, settings: DebiasSettings, plan: DebiasPlan,
         edit = run.edit
         _say_how_it_ended(run, settings)
     if arguments.save_format != "edit" and (files or not published.is_file()):
-        _publish(model, identity, settings, edit, published)
+        publish(model, identity, edit, published, settings.variant)
         files.append(published)
     if files:
         print_written(files)
-
-
-def _publish(model, identity, settings: DebiasSettings, edit, published: Path) -> None:
-    """The whole UNet, or in 2025 the edited projections, under diffusers' names."""
-    import contextlib
-
-    from erasure import edits
-    from methods.uce.debias_run import diffusers_projections
-
-    with edits.apply(model, edit, identity) if edit else contextlib.nullcontext():
-        if settings.variant == "2023":
-            edits.export_diffusers(model, published)
-        else:
-            edits.write_weights(published, diffusers_projections(model))
 
 
 def _images(settings: DebiasSettings, family: str):
@@ -214,14 +198,8 @@ def _images(settings: DebiasSettings, family: str):
 def _shown(settings: DebiasSettings, plan: DebiasPlan) -> dict:
     """Resolved settings, lists spelled out."""
     lists = {"concept": plan.concepts, "attributes": plan.attributes, "preserve_concepts": plan.preserved}
-    shown = {name: _few(texts) for name, texts in lists.items()}
+    shown = {name: few_texts(texts) for name, texts in lists.items()}
     return settings.to_dict() | shown | {"desired_ratios": " ".join(f"{share:.3g}" for share in plan.desired)}
-
-
-def _few(texts) -> str:
-    texts = [repr(text) for text in texts]
-    more = f", ... ({len(texts)} in all)" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more if texts else "none"
 
 
 def _report(iteration: int, shares, plan: DebiasPlan, settings: DebiasSettings) -> None:

@@ -11,7 +11,6 @@ from erasure.errors import UserError
 from erasure.runs import ROOT
 from methods.esd.convertModels import main, parse, savemodelDiffusers
 from tests.cli import process
-from tests.tiny import save_tiny_config, tiny_model
 from tests.unit.test_checkpoint_files import Payload
 
 SCRIPT = ROOT / "methods" / "esd" / "convertModels.py"
@@ -19,17 +18,9 @@ UNET, VAE, TEXT = (key_maps.PREFIXES[part] for part in ("unet", "vae", "text_enc
 
 
 @pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture
-def place(model, tmp_path, monkeypatch):
-    """A working directory elsewhere with the tiny model and its configuration."""
-    monkeypatch.chdir(tmp_path)
-    edits.export_compvis(model, "tiny.safetensors")
-    save_tiny_config("tiny.yaml")
-    return tmp_path
+def model(weights):
+    """What `place` holds as tiny.safetensors."""
+    return weights
 
 
 def run(*arguments, cwd):

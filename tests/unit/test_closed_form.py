@@ -36,7 +36,7 @@ def test_the_shared_map_minimises_the_papers_objective(dim, edited, kept, seed, 
     old, new, stay, weight = (draw(seed + i, n, dim) for i, n in enumerate((edited, edited, kept, 7)))
     gathered = SharedMap(dim, lamb, erase_scale)
     gathered.erase(old, new)
-    gathered.preserve(stay, preserve_scale)
+    gathered.normal.add(stay, preserve_scale)
     found = gathered.solve()[0].applied(weight)
     parts = [(old, new @ weight.T, erase_scale), (stay, stay @ weight.T, preserve_scale)]
     assert relative(found, least_squares(weight, parts, lamb)) < 1e-9
