@@ -5,17 +5,26 @@ time t; the frozen model's predictions there give the target  e_0 - eta (e_p - e
 for c is regressed to it.
 """
 
-import hashlib
-import random
-from contextlib import contextmanager
+import functools
 
 import torch
 from torch import Tensor, nn
 
 from erasure.samplers import no_noise
+from erasure.training import draws
+from erasure.training.draws import NUM_TIMESTEPS, draw_timestep, t_range
+from erasure.training.frozen import FrozenWeights
+from erasure.training.naming import format_number, name_part
 from methods.esd import PROMPT_KEYWORDS, TRAIN_METHODS
 
-NUM_TIMESTEPS = 1000  # of the diffusion process; t_range() is defined on it
+__all__ = [
+    "FrozenWeights", "concept_pairs", "diffusers_name", "draw_timestep", "esd_step", "esd_target", "exact_timestep",
+    "expand_prompt", "format_number", "frozen_predictions", "iteration_generators", "run_name", "sample_till",
+    "select_parameters", "t_range",
+]  # fmt: skip
+
+iteration_generators = functools.partial(draws.iteration_generators, "esd")
+"""(seed, iteration) -> random streams of one iteration."""
 
 
 def expand_prompt(prompt: str, seperator: str | None = None) -> list[str]:
@@ -47,12 +56,6 @@ def concept_pairs(
     return list(zip(words, origins * len(words) if len(origins) == 1 else origins, strict=True))
 
 
-def format_number(value: float) -> str:
-    """``3.0 -> '3'``, ``1.5 -> '1.5'``, ``1e-5 -> '1e-05'``: the same name whether or not the default was used."""
-    value = float(value)
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-
-
 def run_name(
     prompt: str, train_method: str, start_guidance: float, negative_guidance: float, iterations: int, lr: float
 ) -> str:
@@ -61,10 +64,7 @@ def run_name(
     The word is the prompt as typed (keywords unexpanded) without blanks. Differences from the published code: characters
     that no file name can hold become ``_``, and a very long prompt is cut and told apart by a hash.
     """
-    word = "".join("_" if c in '/\\\0:*?"<>|' or ord(c) < 32 else c for c in prompt.replace(" ", ""))
-    if len(word.encode()) > 120:
-        digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
-        word = word.encode()[:110].decode(errors="ignore") + "~" + digest
+    word = name_part(prompt, blanks=False)
     return (
         f"compvis-word_{word}-method_{train_method}-sg_{format_number(start_guidance)}"
         f"-ng_{format_number(negative_guidance)}-iter_{int(iterations)}-lr_{format_number(lr)}"
@@ -121,18 +121,6 @@ def select_parameters(unet: nn.Module, method: str) -> dict[str, nn.Parameter]:
     if not selected:
         raise ValueError(f"train_method {method!r} selects no parameter of this network")
     return selected
-
-
-def t_range(t_enc: int, ddim_steps: int) -> tuple[int, int]:
-    """Half-open range of DDPM times that belongs to DDIM step ``t_enc`` (Python's round, half to even, as published)."""
-    return round(t_enc / ddim_steps * NUM_TIMESTEPS), round((t_enc + 1) / ddim_steps * NUM_TIMESTEPS)
-
-
-def draw_timestep(ddim_steps: int, generator: torch.Generator | None = None) -> tuple[int, int]:
-    """Draw ``(t_enc, t_ddpm)``: where sampling stops (0 ... ddim_steps-1) and the time the networks are asked about."""
-    t_enc = int(torch.randint(0, ddim_steps, (1,), generator=generator))
-    low, high = t_range(t_enc, ddim_steps)
-    return t_enc, int(torch.randint(low, max(high, low + 1), (1,), generator=generator))
 
 
 def exact_timestep(t_enc: int, ddim_steps: int) -> int:
@@ -195,46 +183,3 @@ def esd_step(
     target = esd_target(e_0, e_p, eta, *rest)
     e_n = model(z, t_ddpm, emb_p if emb_f is None else emb_f)
     return nn.functional.mse_loss(e_n.float(), target)
-
-
-class FrozenWeights:
-    """The original network, for which only the trained tensors are kept twice (the rest is shared).
-
-    From here on the parameters are copies, free to be trained in place; the tensors they held stay as they were. Call it
-    like the network: during a call the parameters point at the originals. Nothing is copied then, and no autograd graph
-    may be alive across a call.
-    """
-
-    def __init__(self, apply_model, selected: dict[str, nn.Parameter]):
-        self.apply_model = apply_model
-        self.selected = selected
-        self.originals = {name: parameter.data for name, parameter in selected.items()}
-        for parameter in selected.values():
-            parameter.data = parameter.data.clone()
-
-    def restore(self):
-        """Give the parameters their original tensors back, for good."""
-        for name, parameter in self.selected.items():
-            parameter.data = self.originals[name]
-
-    @contextmanager
-    def swapped(self):
-        """Within this context the model *is* the original one."""
-        trained = {name: parameter.data for name, parameter in self.selected.items()}
-        self.restore()
-        try:
-            yield
-        finally:
-            for name, parameter in self.selected.items():
-                parameter.data = trained[name]
-
-    def __call__(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        with torch.no_grad(), self.swapped():
-            return self.apply_model(x, t, context)
-
-
-def iteration_generators(seed: int, iteration: int) -> tuple[random.Random, torch.Generator]:
-    """Random streams of one iteration, from (seed, iteration) alone, so that a resumed run draws the same numbers."""
-    digest = hashlib.sha256(f"esd:{seed}:{iteration}".encode()).digest()
-    number = int.from_bytes(digest[:8], "big") >> 1
-    return random.Random(number), torch.Generator().manual_seed(number)

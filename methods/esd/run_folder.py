@@ -1,12 +1,6 @@
-"""The folder of an ESD run: what a finished run holds, and what a killed one goes on from.
+"""The folder of an ESD run: its progress as a checkpoint, the published files, its losses."""
 
-The edit is written before the published files, which can be made from it at any time: where it is, training is done.
-Until then ``checkpoint.safetensors`` holds all that the next iteration depends on.
-"""
-
-import dataclasses
-import json
-import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +9,9 @@ import torch
 from torch import Tensor
 
 from erasure import edits
-from erasure.errors import UserError
-from erasure.runs import atomic_path, save_safetensors, versions, write_json, write_text
+from erasure.runs import atomic_path, versions, write_text
+from erasure.training import run_folder
 from methods.esd.esd import diffusers_name
-from methods.esd.settings import EsdSettings, differences
 
 
 @dataclass
@@ -35,85 +28,28 @@ class Progress:
         return len(self.losses)
 
 
-class RunFolder:
+class RunFolder(run_folder.RunFolder):
     """Paths and files of one run. `settings` has its seed once `open` has returned."""
 
-    def __init__(self, path: Path, settings: EsdSettings, identity):
-        self.path, self.settings, self.base = Path(path), settings, identity.to_dict()
-        self.edit_file = self.path / "edit.safetensors"
-        self.checkpoint_file = self.path / "checkpoint.safetensors"
+    method = "esd"
 
-    def open(self, resume: bool = False, force: bool = False) -> "Progress | edits.Edit | None":
-        """What is there already: the edit of a finished run, the progress of a killed one, or nothing.
+    def progress_of(self, checkpoint: run_folder.Checkpoint) -> Progress:
+        groups = dict(checkpoint.groups)
+        return Progress(losses=groups.pop("losses")[""].tolist(), **groups)
 
-        `force` discards both. UserError for a run with other settings or another base, for a killed one without `resume`
-        (its work would be lost), and for a checkpoint that cannot be read.
-        """
-        if force:
-            self._discard()
-        if self.edit_file.is_file():
-            edit = edits.read(self.edit_file)
-            self._agree(edit.settings, edit.base, "finished run")
-            self.checkpoint_file.unlink(missing_ok=True)
-            return edit
-        if self.checkpoint_file.is_file():
-            run, progress = self._read_checkpoint()
-            if not resume:
-                raise UserError(
-                    f"{self.path} holds a run that stopped after {progress.iteration} of {run['settings']['iterations']} "
-                    "iterations: --resume goes on, --force starts again"
-                )
-            self._agree(run["settings"], run["base"], "started run")
-            return progress
-        if self.settings.seed is None:
-            self.settings = dataclasses.replace(self.settings, seed=secrets.randbits(31))
-        return None
+    def iterations(self, progress: Progress, settings: Mapping[str, Any]) -> str:
+        return f"{progress.iteration} of {settings['iterations']} iterations"
 
-    def _agree(self, settings: dict[str, Any], base: dict[str, Any], what: str) -> None:
-        """Refuse a run that is not the one asked for; take its seed if none was asked for."""
-        found = differences(self.settings, self.base["sha256"], settings, base.get("sha256", ""))
-        if found:
-            raise UserError(
-                f"{self.path} holds a {what} with other settings ({'; '.join(found)}): --force replaces it, "
-                "--save_path puts this one elsewhere"
-            )
-        self.settings = dataclasses.replace(self.settings, seed=settings["seed"])
-
-    def _discard(self) -> None:
-        """Remove the files of an earlier run, and nothing else."""
+    def own_files(self) -> list[Path]:
         name = self.settings.run_name
-        ours = ["edit*.safetensors", "checkpoint.safetensors", "loss.txt", "loss.png", "settings.json"]
-        files = [file for pattern in ours for file in self.path.glob(pattern)]
-        files += [f for f in self.path.glob("*") if f.name.startswith((name, diffusers_name(name)))]
-        for file in filter(Path.is_file, files):
-            file.unlink(missing_ok=True)
-
-    # ---- checkpoints ------------------------------------------------------------------------------------------------
+        weights = [f for f in self.path.glob("*") if f.name.startswith((name, diffusers_name(name)))]
+        return [self.path / "loss.txt", self.path / "loss.png", *weights]
 
     def save_checkpoint(self, progress: Progress) -> None:
         groups = {"weights": progress.weights, "exp_avg": progress.exp_avg, "exp_avg_sq": progress.exp_avg_sq}
-        tensors = {f"{group}.{name}": t for group, values in groups.items() for name, t in values.items()}
-        tensors["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        run = {"settings": self.settings.to_dict(), "base": self.base}
-        save_safetensors(self.checkpoint_file, tensors, {"format": "pt", "esd_run": run})
+        losses = torch.tensor(progress.losses, dtype=torch.float64)
+        self.write_checkpoint(groups | {"losses": {"": losses}})
         self.write_losses(progress.losses)
-
-    def _read_checkpoint(self) -> tuple[dict[str, Any], Progress]:
-        from safetensors import SafetensorError, safe_open
-
-        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "exp_avg": {}, "exp_avg_sq": {}}
-        try:
-            with safe_open(self.checkpoint_file, framework="pt") as file:
-                run = json.loads(file.metadata()["esd_run"])
-                losses = file.get_tensor("losses").tolist()
-                for key in set(file.keys()) - {"losses"}:
-                    group, _, name = key.partition(".")
-                    groups[group][name] = file.get_tensor(key)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.checkpoint_file}: not the checkpoint of a run ({error}); --force starts again"
-            ) from None
-        return run, Progress(**groups, losses=losses)
 
     # ---- results ----------------------------------------------------------------------------------------------------
 
@@ -144,12 +80,6 @@ class RunFolder:
         for write, file in zip(writers, self.weights_files() or (), strict=False):
             if not file.is_file():
                 write(model, file)
-
-    def write_settings(self, **facts: Any) -> None:
-        write_json(
-            self.path / "settings.json",
-            {"method": "esd", "settings": self.settings.to_dict(), "base": self.base, "versions": versions()} | facts,
-        )
 
     def write_losses(self, losses: list[float]) -> None:
         """One loss a line (published: without separators)."""

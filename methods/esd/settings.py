@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from erasure.errors import UserError
+from erasure.training.run_folder import base_difference, settings_differences
 from methods.esd import PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS, preset
 from methods.esd.esd import NUM_TIMESTEPS, concept_pairs, run_name
 
@@ -83,6 +84,11 @@ class EsdSettings:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def differences(self, there: dict[str, Any]) -> list[str]:
+        """What would make the weights other than those of a run with settings `there` on the same base, in words."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return settings_differences(self.to_dict(), there, _ABOUT_FILES, defaults)
+
 
 def _one_of(name: str, value: str, choices) -> None:
     if value not in choices:
@@ -100,12 +106,4 @@ def differences(wanted: EsdSettings, wanted_base: str, there: dict[str, Any], th
 
     Bases are hashes. A wanted seed of None agrees with any.
     """
-    found = []
-    for field in fields(EsdSettings):
-        value, other = getattr(wanted, field.name), there.get(field.name, field.default)
-        if field.name in _ABOUT_FILES or (field.name == "seed" and value is None) or value == other:
-            continue
-        found.append(f"{field.name} {other} there, {value} here")
-    if wanted_base != there_base:
-        found.append(f"base model {there_base[:12]} there, {wanted_base[:12]} here")
-    return found
+    return wanted.differences(there) + base_difference({"sha256": wanted_base}, {"sha256": there_base})

@@ -13,15 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from erasure import errors, runs
-from erasure.base_models import SD_CKPT, TOY_CKPT, WEIGHTS
+from erasure import devices, errors, runs
+from erasure.base_flags import TRAINER_BASE_FLAGS, add_trainer_base_flags, load_base
 from methods.esd import BROAD_PRESETS, PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS
-from methods.esd.devices import DEFAULT, choose_device
 
-_NOT_SETTINGS = (
-    "config_path", "ckpt_path", "diffusers_config_path", "weights", "unsafe_pickle", "devices", "save_path", "resume",
-    "force",
-)  # fmt: skip
+_NOT_SETTINGS = (*TRAINER_BASE_FLAGS, "save_path", "resume", "force")
 
 
 def _preset(name: str) -> str:
@@ -69,23 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--exact_sampling", action="store_true", help="latents as noisy as their label (published: 2-3 grid steps less)"
     )
 
-    base = parser.add_argument_group("base model")
-    base.add_argument(
-        "--ckpt_path", help=f"checkpoint or diffusers folder (default: {SD_CKPT} if it is there, else {TOY_CKPT})"
-    )
-    base.add_argument("--config_path", help="its configuration (default: the one that fits the checkpoint)")
-    base.add_argument("--diffusers_config_path", default="diffusers_unet_config.json", help="accepted and not needed")
-    base.add_argument(
-        "--weights", choices=WEIGHTS, default="auto", help="of a file with both: raw (auto, as published) or ema"
-    )
-    base.add_argument(
-        "--unsafe_pickle", action="store_true", help="let a checkpoint run its code: only for your own files"
-    )
+    add_trainer_base_flags(parser)
 
     run = parser.add_argument_group("run")
-    run.add_argument(
-        "--devices", help=f"cpu, or GPUs as in 0 or 0,1; one is used (default: {DEFAULT}; cpu without a GPU)"
-    )
+    run.add_argument("--devices", help=devices.HELP)
     run.add_argument("--save_path", help="folder of run folders (default: models, here or in the repository)")
     run.add_argument(
         "--save_format", choices=WRITERS, help="full weights as safetensors (default) or pt, or only the small edit"
@@ -104,23 +87,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
-    path, config_path = _announce_base(arguments)
 
-    import torch
-
-    from erasure import base_models
     from methods.esd.settings import EsdSettings
     from methods.esd.training import train_esd
 
     chosen = {name: value for name, value in vars(arguments).items() if name not in _NOT_SETTINGS}
-    EsdSettings.for_family("sd-v1", **chosen)  # a mistake among the flags shows before gigabytes are read
-    device, remarks = choose_device(arguments.devices, torch.cuda.device_count())
-    print(*remarks, sep="\n", end="\n" if remarks else "")
-    model, identity = base_models.load(
-        path, config_path, device, weights=arguments.weights, unsafe_pickle=arguments.unsafe_pickle
-    )
-    if identity.weights != "only":
-        print(f"weights: {identity.weights}, of a file with raw and ema weights (--weights chooses)")
+    # a mistake among the flags shows before gigabytes are read
+    model, identity = load_base(arguments, before=lambda _: EsdSettings.for_family("sd-v1", **chosen))
     settings = EsdSettings.for_family(identity.family, **chosen)
     out = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / settings.run_name
     try:
@@ -138,15 +111,6 @@ def main(argv: list[str] | None = None) -> int:
     print_written(run_files(out))
     print_generate_command(str(out) if arguments.save_path else out.name)
     return 0
-
-
-def _announce_base(arguments) -> tuple[Path, Path]:
-    from erasure.base_flags import announce
-    from erasure.base_models import resolve
-
-    path, config_path = resolve(arguments.ckpt_path, arguments.config_path, arguments.unsafe_pickle)
-    announce(path, arguments.ckpt_path)
-    return path, config_path
 
 
 if __name__ == "__main__":

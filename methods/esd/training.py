@@ -9,8 +9,6 @@ for bit on a CPU (a GPU's backward pass may round differently from run to run).
 
 import contextlib
 import math
-import signal
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from tqdm import tqdm
 from erasure.edits import Edit, save
 from erasure.errors import UserError
 from erasure.runs import print_settings
+from erasure.training.stopping import deferred_stop
 from ldm.models.diffusion.ddim import DDIMSampler
 from methods.esd import esd
 from methods.esd.run_folder import Progress, RunFolder
@@ -218,7 +217,7 @@ def _train(trainer: Trainer, folder: RunFolder, progress: bool) -> float:
     settings, model = trainer.settings, trainer.model
     started, done = time.monotonic(), len(trainer.losses)
     with (
-        _deferred_stop() as stop,
+        deferred_stop() as stop,
         tqdm(total=settings.iterations, initial=done, disable=not progress, desc="ESD") as bar,
     ):
         for iteration in range(done + 1, settings.iterations + 1):
@@ -246,26 +245,3 @@ def _finish(trainer: Trainer, folder: RunFolder, facts: dict) -> Edit:
     folder.checkpoint_file.unlink(missing_ok=True)
     folder.write_weights(trainer.model)
     return edit
-
-
-@contextlib.contextmanager
-def _deferred_stop():
-    """An event that the first Ctrl-C (or SIGTERM) sets, so that the iteration ends and is kept; a second one stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(*_):
-        stop.set()
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-    for number in earlier:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

@@ -1,0 +1,6 @@
+"""What methods that train share: one network that is its own frozen original, draws that a resumed run repeats, and folders
+of runs that survive a kill.
+
+`frozen` keeps the trained tensors twice, `draws` makes the random numbers of an iteration from its number, `stopping` ends
+an iteration before a signal does, `run_folder` holds checkpoints and results, `naming` and `flags` need no torch.
+"""
