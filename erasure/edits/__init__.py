@@ -20,6 +20,8 @@ from erasure.edits.applying import KINDS, UNET, Applied, Attached, apply, few, r
 from erasure.edits.context_maps import ContextMap, context_projections
 from erasure.edits.exporting import compvis_state_dict, export_compvis, export_diffusers, write_weights
 from erasure.edits.files import Edit, find_for, is_edit, read, read_header, save, save_run
+from erasure.edits.separable import KIND as SEPARABLE
+from erasure.edits.separable import Part, drop, keep, parts_of, separable, united
 from erasure.errors import UserError, about
 from erasure.runs import find
 
@@ -79,26 +81,30 @@ def _names_of_unet(known: set[str]) -> dict[str, str]:
 def compose(edits: Sequence[Edit]) -> Edit:
     """One edit that does what several do one after the other, for edits of the same base and kind.
 
-    Maps of the conditioning multiply. Edits of tensors must change different ones: UserError where they overlap, as
-    they then have no exact sum (`apply` one after another adds their changes), and for any other kind.
+    Maps of the conditioning multiply; separable edits unite their parts (UserError for a concept that is in two). Edits
+    of tensors must change different ones: UserError where they overlap, as they then have no exact sum (`apply` one
+    after another adds their changes), and for any other kind.
     """
     if not edits:
         raise UserError("no edits to compose")
-    kind = edits[0].kind
+    kind, base = edits[0].kind, edits[0].base
+    composable = kind in _COMPOSERS or kind == SEPARABLE
     for edit in edits:
-        if edit.kind != kind or kind not in _COMPOSERS or edit.base.get("sha256") != edits[0].base.get("sha256"):
+        if edit.kind != kind or not composable or edit.base.get("sha256") != base.get("sha256"):
             raise UserError(f"{edit.label()} is of another base or kind than {edits[0].label()}")
+    if kind == SEPARABLE:
+        return united(edits)
     return Edit(
         method="+".join(dict.fromkeys(edit.method for edit in edits)),
         concepts=[concept for edit in edits for concept in edit.concepts],
         settings={"edits": [{"method": e.method, "concepts": e.concepts, "settings": e.settings} for e in edits]},
-        base=edits[0].base,
+        base=base,
         tensors=_COMPOSERS[kind](edits),
         kind=kind,
     )
 
 
-def _united(edits: Sequence[Edit]) -> dict[str, Tensor]:
+def _disjoint(edits: Sequence[Edit]) -> dict[str, Tensor]:
     tensors = {}
     for edit in edits:
         if shared := sorted(tensors.keys() & edit.tensors.keys()):
@@ -112,7 +118,7 @@ def _multiplied(edits: Sequence[Edit]) -> dict[str, Tensor]:
     return functools.reduce(ContextMap.then, maps).tensors()
 
 
-_COMPOSERS = {"tensors": _united, "context_map": _multiplied}
+_COMPOSERS = {"tensors": _disjoint, "context_map": _multiplied}
 
 
 __all__ = [
@@ -121,20 +127,25 @@ __all__ = [
     "Attached",
     "ContextMap",
     "Edit",
+    "Part",
     "apply",
     "compose",
     "compvis_state_dict",
     "context_projections",
+    "drop",
     "export_compvis",
     "export_diffusers",
     "find_for",
     "is_edit",
+    "keep",
     "load_into",
+    "parts_of",
     "read",
     "read_header",
     "register_kind",
     "replace_weights",
     "save",
     "save_run",
+    "separable",
     "write_weights",
 ]
