@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from erasure import edits
-from erasure.runs import write_text
+from erasure.runs import read_json, write_text
 from erasure.training import run_folder
 
 Tensors = dict[str, Tensor]
@@ -64,6 +64,13 @@ class RunFolder(run_folder.RunFolder):
         writer.writeheader()
         writer.writerows({"step": i} | row for i, row in enumerate(rows, start=1))
         write_text(self.path / "losses.csv", text.getvalue())
+
+    def how_it_ended(self) -> str:
+        """A finished run in a sentence."""
+        facts = read_json(self.path / "settings.json")
+        why = "the images ran out" if facts["ended_by"] == "images" else "by its rule"
+        more = " (--cycle_images goes round, --num_images draws more)" if facts["ended_by"] == "images" else ""
+        return f"ended after {facts['steps']} steps, in {facts['seconds']:.0f} s: {why}{more}"
 
     def weights_files(self, suffix: str) -> tuple[Path, Path]:
         """The published files: the UNet under diffusers' names, and the whole model under CompVis'.

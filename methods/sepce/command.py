@@ -1,0 +1,214 @@
+"""The command line that FMN, Abconcept, CiE, SepCE and SRS_ME share: flags, base, images, a run, what it writes and prints.
+
+A script adds its own flags and says how its objective is made:
+
+    def build_parser():
+        parser, training = command.build_parser("CiE", __doc__)
+        command.add_preset_flag(training, "CiE", "threshold", "tau: training ends when the running average is below it")
+        return parser
+
+    def make_objective(model, encode, settings):         # SepceSettings; its own flags are settings["threshold"] ...
+        from methods.sepce.cie import CiE
+        return CiE(model, encode, settings.concepts[0], ..., iterations=settings.iter_break)
+
+    def main(argv=None):
+        return command.main(build_parser(), argv, "CiE", make_objective)
+
+Flags that are None until the base is known take the preset of its family (`methods.sepce.PRESETS`).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erasure import devices, errors, runs
+from erasure.base_flags import TRAINER_BASE_FLAGS, add_trainer_base_flags, load_base
+from erasure.errors import UserError
+from erasure.training.naming import name_part
+from methods.sepce import CATEGORIES, WRITERS, concept_of, preset
+
+NOT_SETTINGS = (*TRAINER_BASE_FLAGS, "prompt", "data_root", "no_draw", "save_path", "exp_name", "resume", "force")
+
+
+# ---- flags ---------------------------------------------------------------------------------------------------------
+
+
+def build_parser(method: str, description: str, concept: bool = True):
+    """(parser with all the shared flags, its group "training" for a method's own).
+
+    concept: with --prompt, --erase_cat and --erased_index, one of which is required.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"{method}.py",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if concept:
+        add_concept_flags(parser)
+    training = parser.add_argument_group("training")
+    add_preset_flag(training, method, "lr", "learning rate of Adam")
+    add_preset_flag(
+        training, method, "iter_break", "training ends after so many steps and one", "--iter_break", "--iterations"
+    )
+    training.add_argument(
+        "--zero_grad", action="store_true", help="clear gradients (published: those of all steps add up)"
+    )
+    training.add_argument("--seed", type=int, help="makes the run repeatable (default: drawn, and saved with the run)")
+    _add_image_flags(parser, method)
+    add_trainer_base_flags(parser)
+    _add_run_flags(parser, method)
+    return parser, training
+
+
+def add_concept_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to erase")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument("--prompt", help="the concept; the folder of its images has its name")
+    which.add_argument("--erase_cat", choices=CATEGORIES, help="or one of a published list: see --erased_index")
+    lists = "; ".join(f"{category}: {', '.join(concepts)}" for category, concepts in CATEGORIES.items())
+    group.add_argument("--erased_index", type=int, help=f"which of the list, from 0 on ({lists})")
+
+
+def chosen_concepts(arguments: argparse.Namespace) -> list[str]:
+    """The concept of --prompt, or of --erase_cat with --erased_index. UserError for half of that."""
+    if (arguments.erase_cat is None) != (arguments.erased_index is None):
+        raise UserError("--erase_cat and --erased_index belong together, and without --prompt")
+    if arguments.erase_cat is None:
+        return [arguments.prompt]
+    return [concept_of(arguments.erase_cat, arguments.erased_index)]
+
+
+def add_preset_flag(group, method: str, name: str, text: str, *flags: str, **options: Any) -> None:
+    """A flag whose default is the preset of the base's family; its type is that of the preset."""
+    sd, toy = preset(method, "sd-v1")[name], preset(method, "toy")[name]
+    default = f"{sd:g}" if sd == toy else f"{sd:g} for Stable Diffusion, {toy:g} for the embedded model"
+    options = {"type": type(sd), "dest": name, "help": f"{text} (default: {default})"} | options
+    group.add_argument(*(flags or (f"--{name}",)), **options)
+
+
+def _add_image_flags(parser: argparse.ArgumentParser, method: str) -> None:
+    group = parser.add_argument_group("training images")
+    group.add_argument(
+        "--data_root", default="./data", help="a folder of images for each concept is in here (default: %(default)s)"
+    )
+    add_preset_flag(group, method, "num_images", "drawn with the base model for a concept without a folder")
+    group.add_argument("--no_draw", action="store_true", help="a concept without a folder is an error")
+    group.add_argument(
+        "--cycle_images", action=argparse.BooleanOptionalAction,
+        help="go round when the images run out, in place of ending (default: only for the embedded model)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sort_images", action=argparse.BooleanOptionalAction, default=True,
+        help="take them by their numbers, and not as the system lists them (default: on)",
+    )  # fmt: skip
+    add_preset_flag(group, method, "image_size", "pixels a side: the middle of each image")
+    add_preset_flag(group, method, "ddim_steps", "timesteps are drawn from so many equal ranges")
+
+
+def _add_run_flags(parser: argparse.ArgumentParser, method: str) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument("--devices", help=devices.HELP)
+    group.add_argument("--save_path", help="folder of run folders (default: models, here or in the repository)")
+    group.add_argument("--exp_name", help="name of the run (default: the published one)")
+    group.add_argument(
+        "--save_format", choices=WRITERS, default=WRITERS[0],
+        help="beside the edit also the published files, NAME (UNet for diffusers) and compvis-NAME (whole model), "
+        "as safetensors or pt (default: %(default)s, neither)",
+    )  # fmt: skip
+    add_preset_flag(group, method, "checkpoint_every", "save the state for --resume every N steps, 0: never")
+    again = group.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on where a killed run stopped")
+    again.add_argument("--force", action="store_true", help="train again, in place of what is there")
+
+
+# ---- a run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """A finished run, for what a script does besides. The model is the base."""
+
+    model: Any  # LatentDiffusion
+    identity: Any  # BaseIdentity
+    settings: Any  # SepceSettings, with the seed
+    folder: Any  # RunFolder; its `path` is the run's folder
+    edit: Any  # Edit
+
+
+def main(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    method: str,
+    make_objective: Callable,
+    concepts: Callable[[argparse.Namespace], Sequence[str]] = chosen_concepts,
+    afterwards: Callable[[Run], None] | None = None,
+) -> int:
+    """From flags to files; returns the exit code.
+
+    make_objective(model, encode, settings) -> Objective. concepts(arguments): what is erased. afterwards(run): called
+    when the edit and the published files are written, also for a run that was finished before; what it adds to the run's
+    folder is listed with the rest.
+    """
+    arguments = parser.parse_args(argv)
+    names = concepts(arguments)
+    chosen = {name: value for name, value in vars(arguments).items() if name not in (*NOT_SETTINGS, "weights_of_both")}
+
+    from methods.sepce.settings import SepceSettings
+
+    def settings_for(family: str) -> SepceSettings:
+        return SepceSettings.for_family(method, family, names, **chosen)
+
+    model, identity = load_base(arguments, before=settings_for)  # mistakes show before gigabytes are read
+    settings = settings_for(identity.family)
+    name = name_part(arguments.exp_name) if arguments.exp_name else settings.run_name
+    out = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / name
+
+    from methods.sepce.run_folder import RunFolder
+
+    folder = RunFolder(out, settings, identity)
+    try:
+        edit = _train(model, identity, folder, arguments, make_objective)
+        folder.publish(model, identity, edit)
+        if afterwards:
+            afterwards(Run(model, identity, folder.settings, folder, edit))
+    except KeyboardInterrupt:
+        hint = "add --resume to the same command to go on" if folder.checkpoint_file.is_file() else "nothing saved"
+        print(f"stopped: {hint}", file=sys.stderr)
+        return errors.INTERRUPTED
+
+    from erasure.generation.next_step import print_generate_command, print_written, run_files
+
+    print_written(run_files(out))
+    print_generate_command(str(out) if arguments.save_path else out.name)
+    return 0
+
+
+def _train(model, identity, folder, arguments: argparse.Namespace, make_objective: Callable):
+    """The edit of the run: trained, resumed, or that of a finished run."""
+    from erasure.edits import Edit
+    from methods.sepce.images import training_images
+    from methods.sepce.training import text_encoder, train
+
+    found = folder.open(arguments.resume, arguments.force)
+    if isinstance(found, Edit):
+        print(f"{folder.path} holds this run, finished: nothing to train (--force trains it again)")
+        return found
+    settings = folder.settings
+    runs.print_settings({"method": settings.method} | settings.to_dict())
+    objective = make_objective(model, text_encoder(model), settings)
+    images = training_images(model, identity, settings, arguments.data_root, not arguments.no_draw)
+    for concept, of_it in zip(settings.concepts, images, strict=True):
+        print(f"{concept!r}: {len(of_it)} images in {of_it.folder}")
+    scalars = sum(tensor.numel() for tensor in objective.trained.values())
+    print(f"training {len(objective.trained)} tensors with {scalars:,} numbers; all else is frozen")
+    if found is not None:
+        print(f"resuming after step {len(found.rows)}")
+    elif arguments.resume:
+        print("nothing to resume: starting at the beginning")
+    edit = train(objective, images, folder, found)
+    print(folder.how_it_ended())
+    return edit
