@@ -1,0 +1,192 @@
+"""LPIPS between the pictures of two folders, as the published scripts pair them up, average and write it.
+
+`by_case`: ESD's and UCE's, two flat folders and a prompt CSV; `by_class`: SepCE's, folders 0, 1, ... in each. The network
+comes in as a callable (x0, x1) -> [B], so that any can be one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from erasure.errors import UserError
+from erasure.metrics.image_folders import case_of, class_folders, images_by_case
+from erasure.metrics.intervals import bootstrap_mean
+from erasure.metrics.network_inputs import Preprocess, read_image
+from erasure.prompts import read_table
+from erasure.runs import write_text
+
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures of one name; `group` is what the mean is taken over: a case number or a class."""
+
+    group: int
+    original: Path
+    edited: Path
+
+
+@dataclass
+class Pairs:
+    """What is to be compared; `groups` in order, also those without a picture."""
+
+    groups: list[int]
+    pairs: list[Pair] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # pictures of the original folder without a partner
+
+    def add(self, group: int, original: Path, edited_folder: Path) -> None:
+        edited = edited_folder / original.name
+        if edited.is_file():
+            self.pairs.append(Pair(group, original, edited))
+        else:
+            self.missing.append(str(edited))
+
+
+# ---- which pictures ------------------------------------------------------------------------------------------------
+
+
+def by_case(original: str | os.PathLike, edited: str | os.PathLike, cases: Sequence[int], image: str = "") -> Pairs:
+    """Pictures `{case}_{k}` of two flat folders; `image`: only the one of that name (UCE's --image)."""
+    files, found = images_by_case(original), Pairs(list(cases))
+    _folder(edited)
+    for case in cases:
+        for path in files.get(case, ()):
+            if not image or path.name == image:
+                found.add(case, path, Path(edited))
+    return _some(found, original, edited)
+
+
+def by_class(original: str | os.PathLike, edited: str | os.PathLike, cases: Sequence[int] | None = None) -> Pairs:
+    """Pictures of one name in the class folders 0, 1, ... of both; `cases`: only those of a CSV (V1)."""
+    folders, partners = class_folders(original), class_folders(edited)
+    wanted = None if cases is None else set(cases)
+    found = Pairs(sorted(folders.keys() | partners.keys()))
+    for number, folder in folders.items():
+        for path in (path for images in images_by_case(folder).values() for path in images):
+            if wanted is None or case_of(path.name) in wanted:
+                found.add(number, path, Path(edited) / partners.get(number, folder).name)
+    return _some(found, original, edited)
+
+
+def has_classes(folder: str | os.PathLike) -> bool:
+    """Whether pictures lie in class folders (SepCE) rather than in the folder itself (ESD)."""
+    return bool(class_folders(folder)) and not images_by_case(folder)
+
+
+def _folder(path: str | os.PathLike) -> None:
+    if not Path(path).is_dir():
+        raise UserError(f"no folder {path}")
+
+
+def _some(found: Pairs, original, edited) -> Pairs:
+    if not found.pairs:
+        raise UserError(f"{original} and {edited} have no picture {{case_number}}_{{k}}.png in common")
+    return found
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+
+def measure(
+    pairs: Sequence[Pair], distance: Distance, preprocess: Preprocess, progress: bool = True, batch_size: int = _BATCH
+) -> list[float]:
+    """The distance of every pair. UserError for a picture that cannot be read, and for a pair of different sizes."""
+    values: list[float] = []
+    waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def flush():
+        if waiting:
+            x0, x1 = (torch.stack(side) for side in zip(*waiting, strict=True))
+            values.extend(distance(x0, x1).double().tolist())
+            waiting.clear()
+
+    for pair in tqdm(pairs, desc="LPIPS", unit=" pairs", disable=not progress):
+        x0, x1 = preprocess(read_image(pair.original)), preprocess(read_image(pair.edited))
+        if x0.shape != x1.shape:
+            raise UserError(f"{pair.original} and {pair.edited} differ in size: {_size(x0)} and {_size(x1)}")
+        if waiting and (waiting[0][0].shape != x0.shape or len(waiting) == batch_size):
+            flush()
+        waiting.append((x0, x1))
+    flush()
+    if not all(map(math.isfinite, values)):
+        raise UserError("LPIPS is not a number for some pictures: the trunk's weights are damaged")
+    return values
+
+
+def means(found: Pairs, values: Sequence[float]) -> dict[int, float]:
+    """Mean of every group, NaN where there is no pair."""
+    by_group: dict[int, list[float]] = {group: [] for group in found.groups}
+    for pair, value in zip(found.pairs, values, strict=True):
+        by_group[pair.group].append(value)
+    return {group: sum(v) / len(v) if v else math.nan for group, v in by_group.items()}
+
+
+def _size(x: torch.Tensor) -> str:
+    return f"{x.shape[2]}x{x.shape[1]}"
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def write_case_csv(prompts_path: str | os.PathLike, values: dict[int, float], path: str | os.PathLike) -> None:
+    """ESD's file: the prompt CSV with a column of row numbers in front and `lpips_loss` behind, empty without pictures.
+
+    As pandas, which wrote the published files, a column without a name is called ``Unnamed: {its position}``.
+    """
+    from erasure.prompts import read_csv
+
+    header, rows = read_table(prompts_path)
+    cases = [row.case_number for row in read_csv(prompts_path, default_seed=0)]
+    names = [name or f"Unnamed: {position}" for position, name in enumerate(header)]
+    lines: list[Sequence] = [["", *names, "lpips_loss"]]
+    for number, (row, case) in enumerate(zip(rows, cases, strict=True)):
+        value = values.get(case, math.nan)
+        lines.append([number, *(row[name] for name in header), "" if math.isnan(value) else repr(value)])
+    write_text(path, _csv(lines))
+
+
+def write_pair_csv(found: Pairs, values: Sequence[float], group: str, path: str | os.PathLike) -> None:
+    """One row a pair: its case or class (`group` names the column), the files, the distance."""
+    lines = [[group, "original", "edited", "lpips"]]
+    lines += [[p.group, p.original, p.edited, repr(v)] for p, v in zip(found.pairs, values, strict=True)]
+    write_text(path, _csv(lines))
+
+
+def write_class_csv(found: Pairs, values: Sequence[float], path: str | os.PathLike) -> None:
+    """One row a class: pictures, mean LPIPS (empty without pictures)."""
+    counts = {group: sum(pair.group == group for pair in found.pairs) for group in found.groups}
+    lines = [["class", "images", "lpips"]]
+    lines += [[g, counts[g], "" if math.isnan(m) else repr(m)] for g, m in means(found, values).items()]
+    write_text(path, _csv(lines))
+
+
+def summary(found: Pairs, values: Sequence[float], definition: dict) -> dict:
+    """The mean over all pairs with its interval, means of the groups, and what was measured how; ready for JSON."""
+    groups = {str(g): None if math.isnan(m) else m for g, m in means(found, values).items()}
+    return {
+        "metric": "LPIPS",
+        "value": bootstrap_mean(values).as_dict(),
+        "interval": "bootstrap of the pairs, 95 %",
+        "n_images": len(values),
+        "n_missing": len(found.missing),
+        "missing": found.missing,
+        "per_group": groups,
+        "definition": definition,
+    }
+
+
+def _csv(lines: Sequence[Sequence]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,72 @@
+"""torchvision's networks with the ImageNet weights that the user has; nothing is ever downloaded.
+
+network, identity = load("resnet18")                             # models/torchvision/resnet18-f37072fd.pth
+network, identity = load("resnet50", given="weights/r50.pth")
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from erasure.errors import UserError
+from erasure.runs import ROOT, find, sha256_file
+
+FOLDER = "models/torchvision"
+FILES = {
+    "alexnet": "alexnet-owt-7be5be79.pth",
+    "vgg16": "vgg16-397923af.pth",
+    "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+}
+"""The files torchvision publishes as IMAGENET1K_V1, which all the papers' scripts load; names end in the hash's start."""
+_SOURCE = "https://download.pytorch.org/models"
+_SEED = 0  # of random weights
+
+
+def find_file(name: str, given: str | os.PathLike | None, flag: str) -> Path:
+    """The weights of a network: the file given, else FOLDER's, else the one in torchvision's own cache.
+
+    UserError, saying where to get the file and where to put it, where there is none. Imports no torch.
+    """
+    if given:
+        path = find(given)
+        if not path.is_file():
+            raise UserError(f"{flag} {given}: no such file")
+        return path
+    cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"))
+    for path in (find(f"{FOLDER}/{FILES[name]}"), cache.expanduser() / "hub" / "checkpoints" / FILES[name]):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"no ImageNet weights of {name}: get {_SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_V1) and put it into "
+        f"{ROOT / FOLDER}, or name it with {flag}"
+    )
+
+
+def load(name: str, given: str | os.PathLike | None = None, flag: str = "--weights", random: bool = False):
+    """(network in evaluation mode, what it is in words and a hash). `random`: of fixed random weights, to try scripts."""
+    import torch
+    import torchvision
+
+    build = getattr(torchvision.models, name)
+    if random:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_SEED)
+            return build(weights=None).eval(), {"network": name, "random_weights": True}
+    from erasure.checkpoint_files import read_tensors
+
+    path = find_file(name, given, flag)
+    sha256 = sha256_file(path)
+    promised = re.search(r"-([0-9a-f]{8})$", path.stem)
+    if path.name == FILES[name] and promised and not sha256.startswith(promised[1]):
+        raise UserError(f"{path} is damaged: its sha256 starts with {sha256[:8]}, not {promised[1]}")
+    with torch.device("meta"):
+        network = build(weights=None)
+    try:
+        network.load_state_dict(read_tensors(path), assign=True)
+    except RuntimeError as error:
+        raise UserError(f"{path}: not the weights of torchvision's {name} ({error})"[:300]) from None
+    return network.float().eval(), {"network": name, "weights": path.name, "sha256": sha256}
