@@ -11,7 +11,6 @@ from torch import Tensor
 from erasure import edits
 from erasure.runs import atomic_path, versions, write_text
 from erasure.training import run_folder
-from methods.esd.esd import diffusers_name
 
 
 @dataclass
@@ -41,8 +40,7 @@ class RunFolder(run_folder.RunFolder):
         return f"{progress.iteration} of {settings['iterations']} iterations"
 
     def own_files(self) -> list[Path]:
-        name = self.settings.run_name
-        weights = [f for f in self.path.glob("*") if f.name.startswith((name, diffusers_name(name)))]
+        weights = [f for f in self.path.glob("*") if f.name.startswith(self.settings.weights_names)]
         return [self.path / "loss.txt", self.path / "loss.png", *weights]
 
     def save_checkpoint(self, progress: Progress) -> None:
@@ -62,15 +60,13 @@ class RunFolder(run_folder.RunFolder):
         """The published files (whole model, UNet for diffusers); None where only the edit is wanted."""
         if self.settings.save_format == "edit":
             return None
-        name, suffix = self.settings.run_name, "." + self.settings.save_format
-        return self.path / (name + suffix), self.path / (diffusers_name(name) + suffix)
+        whole, unet = (self.path / f"{name}.{self.settings.save_format}" for name in self.settings.weights_names)
+        return whole, unet
 
     def write_epoch(self, model, tensors: dict[str, Tensor], iteration: int) -> None:
         """An intermediate result, named by the number of finished iterations (published: by two fewer)."""
         if files := self.weights_files():
-            edits.export_compvis(
-                model, files[0].with_name(f"{self.settings.run_name}-epoch_{iteration}{files[0].suffix}")
-            )
+            edits.export_compvis(model, files[0].with_name(f"{files[0].stem}-epoch_{iteration}{files[0].suffix}"))
         else:
             edits.save(self.edit_of(tensors), self.path / f"edit-epoch_{iteration}.safetensors")
 

@@ -7,7 +7,7 @@ from typing import Any
 from erasure.errors import UserError
 from erasure.training.run_folder import base_difference, settings_differences
 from methods.esd import PRESETS, SAMPLER_MODELS, TRAIN_METHODS, WRITERS, preset
-from methods.esd.esd import NUM_TIMESTEPS, concept_pairs, run_name
+from methods.esd.esd import NUM_TIMESTEPS, concept_pairs, diffusers_name, run_name
 
 # Settings that change files and not weights: a resumed or repeated run may differ in them.
 _ABOUT_FILES = ("save_format", "save_every", "checkpoint_every")
@@ -80,6 +80,11 @@ class EsdSettings:
         return run_name(
             self.prompt, self.train_method, self.start_guidance, self.negative_guidance, self.iterations, self.lr
         )
+
+    @property
+    def weights_names(self) -> tuple[str, str]:
+        """Published names, without their ending, of the files of the whole model and of its UNet for diffusers."""
+        return self.run_name, diffusers_name(self.run_name)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

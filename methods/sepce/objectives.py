@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erasure.edits import Edit
-from methods.esd.esd import FrozenWeights
+from erasure.training.frozen import FrozenWeights
 
 Encode = Callable[[str], Tensor]
 """A text -> its hidden states [1, L, D]."""

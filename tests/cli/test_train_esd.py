@@ -12,6 +12,7 @@ import torch
 
 from erasure import base_models, edits, errors
 from erasure.runs import ROOT, read_json
+from methods.esd import PRESETS
 
 SCRIPT = ROOT / "methods" / "esd" / "train-esd.py"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--devices", "cpu"]
@@ -89,8 +90,8 @@ def test_embedded_model_is_the_default(script, capsys, monkeypatch, tmp_path):
     (file,) = tmp_path.glob("out/compvis-word_VanGogh-*/settings.json")
     settings = read_json(file)["settings"]
     assert settings["iterations"] == 1
-    assert settings["ddim_steps"] == script.PRESETS["toy"]["ddim_steps"]
-    assert settings["lr"] == script.PRESETS["toy"]["lr"]
+    assert settings["ddim_steps"] == PRESETS["toy"]["ddim_steps"]
+    assert settings["lr"] == PRESETS["toy"]["lr"]
     assert script.main([*flags, "--seed", str(settings["seed"])]) == 0
     assert "finished: nothing to train" in capsys.readouterr().out
 
