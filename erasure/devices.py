@@ -5,7 +5,8 @@ import re
 from erasure.errors import UserError
 
 DEFAULT = "0,0"
-HELP = f"cpu, or GPUs as in 0 or 0,1; one is used (default: {DEFAULT}; cpu without a GPU)"
+PUBLISHED = (DEFAULT, "0,1")  # in commands that are copied as they were published
+HELP = f"cpu, or GPUs as in 0 or 0,1; one is used (default: {DEFAULT}; without a GPU that and 0,1 mean cpu)"
 
 
 def parse_devices(text: str) -> list[str]:
@@ -23,10 +24,11 @@ def choose_device(text: str | None, gpus: int) -> tuple[str, list[str]]:
     """(device of the whole run, remarks for the user) on a machine with `gpus` CUDA devices; None: the user named none.
 
     The published code kept a second, frozen model on a second device. Here both share one network, so that the
-    second device has nothing to hold. UserError for a named GPU that is not there.
+    second device has nothing to hold. Without any GPU the published pairs mean the CPU. UserError for any other GPU that
+    is not there.
     """
-    if text is None and not gpus:
-        return "cpu", [f"devices: no GPU here, so the published default {DEFAULT} becomes cpu"]
+    if not gpus and (text is None or text.replace(" ", "") in PUBLISHED):
+        return "cpu", [f"devices: no GPU here, so the published {text or f'default {DEFAULT}'} becomes cpu"]
     first, *others = parse_devices(DEFAULT if text is None else text)
     number = -1 if first == "cpu" else int(first.removeprefix("cuda:"))
     if number >= gpus:

@@ -113,7 +113,8 @@ def test_device_where_there_is_none():
     device, (remark,) = choose_device(None, 0)
     assert device == "cpu" and "becomes cpu" in remark
     assert choose_device("cpu,cpu", 0) == ("cpu", [])
+    assert choose_device("0,1", 0) == ("cpu", ["devices: no GPU here, so the published 0,1 becomes cpu"])
     with pytest.raises(UserError, match="no cuda:0; this machine has no GPU"):
-        choose_device("0,1", 0)
+        choose_device("0", 0)
     with pytest.raises(UserError, match="no cuda:3; this machine has 2"):
         choose_device("cuda:3", 2)
