@@ -30,7 +30,9 @@ from erasure.errors import UserError
 from erasure.training.naming import name_part
 from methods.sepce import CATEGORIES, WRITERS, concept_of, preset
 
-NOT_SETTINGS = (*TRAINER_BASE_FLAGS, "prompt", "data_root", "no_draw", "save_path", "exp_name", "resume", "force")
+NOT_SETTINGS = (
+    *TRAINER_BASE_FLAGS, "prompt", "seperator", "data_root", "no_draw", "save_path", "exp_name", "resume", "force"
+)  # fmt: skip
 
 
 # ---- flags ---------------------------------------------------------------------------------------------------------
@@ -39,7 +41,7 @@ NOT_SETTINGS = (*TRAINER_BASE_FLAGS, "prompt", "data_root", "no_draw", "save_pat
 def build_parser(method: str, description: str, concept: bool = True):
     """(parser with all the shared flags, its group "training" for a method's own).
 
-    concept: with --prompt, --erase_cat and --erased_index, one of which is required.
+    concept: with --prompt, --erase_cat and --erased_index.
     """
     parser = argparse.ArgumentParser(
         prog=f"{method}.py",
@@ -66,19 +68,25 @@ def build_parser(method: str, description: str, concept: bool = True):
 
 def add_concept_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to erase")
-    which = group.add_mutually_exclusive_group(required=True)
-    which.add_argument("--prompt", help="the concept; the folder of its images has its name")
-    which.add_argument("--erase_cat", choices=CATEGORIES, help="or one of a published list: see --erased_index")
+    group.add_argument("--prompt", help="the concept; the folder of its images has its name")
+    group.add_argument(
+        "--erase_cat",
+        choices=CATEGORIES,
+        help="in place of that, a published list (default: object, with --erased_index)",
+    )
     lists = "; ".join(f"{category}: {', '.join(concepts)}" for category, concepts in CATEGORIES.items())
     group.add_argument("--erased_index", type=int, help=f"which of the list, from 0 on ({lists})")
 
 
 def chosen_concepts(arguments: argparse.Namespace) -> list[str]:
-    """The concept of --prompt, or of --erase_cat with --erased_index. UserError for half of that."""
-    if (arguments.erase_cat is None) != (arguments.erased_index is None):
-        raise UserError("--erase_cat and --erased_index belong together, and without --prompt")
-    if arguments.erase_cat is None:
+    """The concept of --prompt, or of --erase_cat (object, which it becomes) with --erased_index. UserError for less or more."""
+    if arguments.prompt is not None:
+        if arguments.erase_cat is not None or arguments.erased_index is not None:
+            raise UserError("--prompt names a concept, and so do --erase_cat and --erased_index: give one of them")
         return [arguments.prompt]
+    if arguments.erased_index is None:
+        raise UserError("name a concept: --prompt, or --erased_index with --erase_cat")
+    arguments.erase_cat = arguments.erase_cat or "object"
     return [concept_of(arguments.erase_cat, arguments.erased_index)]
 
 
