@@ -42,8 +42,14 @@ def make_objective(model, encode, settings):
     )  # fmt: skip
 
 
+def say_how_it_ended(run) -> None:
+    if not run.edit.settings["stopped"]:
+        average, threshold = run.edit.settings["momentum_value"], run.settings["threshold"]
+        print(f"note: the running average ended at {average:.3g} and never was below the threshold, {threshold:g}")
+
+
 def main(argv: list[str] | None = None) -> int:
-    return command.main(build_parser(), argv, "CiE", make_objective)
+    return command.main(build_parser(), argv, "CiE", make_objective, afterwards=say_how_it_ended)
 
 
 if __name__ == "__main__":

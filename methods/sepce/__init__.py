@@ -51,6 +51,12 @@ PRESETS = {
 # the embedded model's conditioning hold no two prompts exactly.
 TOLERANCE = {"sd-v1": 0.0, "toy": 0.01}
 
+# Esd is methods/esd with other numbers: these come before its presets.
+ESD_PRESETS = {
+    "sd-v1": dict(iterations=50, lr=1e-5),
+    "toy": dict(iterations=80, lr=1e-4),
+}
+
 
 def preset(method: str, family: str) -> dict[str, Any]:
     """Default settings of a script for a model family (``sd-v1`` or ``toy``)."""
@@ -84,6 +90,8 @@ def run_name(method: str, concepts: Sequence[str], settings: Mapping[str, Any]) 
     match method:
         case "FMN" | "Abconcept":
             return f"{'FMN' if method == 'FMN' else 'abconcept'}-{who}-iter_{steps}"
+        case "Esd":
+            return f"esd-{who}-iter_{steps}"
         case "CiE":
             who = name_part(concepts[0])  # in both generations
             threshold, beta = float(settings["threshold"]), float(settings["reg_beta"])

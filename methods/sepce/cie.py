@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from erasure.edits import Edit
 from methods.sepce.objectives import CrossAttentionWeights, Encode, MomentumStop, Terms, correlation
 
 
@@ -43,6 +44,10 @@ class CiE(CrossAttentionWeights):
 
     def finished(self, iteration: int, numbers: dict[str, float]) -> bool:
         return self.stop.finished(iteration)
+
+    def edit(self, settings: dict[str, Any], base: dict[str, Any]) -> Edit:
+        """With `stopped`, whether the average reached the threshold, and the average."""
+        return super().edit(settings | {"stopped": self.stop.below, "momentum_value": self.stop.momentum}, base)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {}, {"momentum": self.stop.momentum}

@@ -66,7 +66,8 @@ def build_parser(method: str, description: str, concept: bool = True):
     return parser, training
 
 
-def add_concept_flags(parser: argparse.ArgumentParser) -> None:
+def add_concept_flags(parser: argparse.ArgumentParser):
+    """--prompt, --erase_cat, --erased_index; returns their group."""
     group = parser.add_argument_group("what to erase")
     group.add_argument("--prompt", help="the concept; the folder of its images has its name")
     group.add_argument(
@@ -76,6 +77,7 @@ def add_concept_flags(parser: argparse.ArgumentParser) -> None:
     )
     lists = "; ".join(f"{category}: {', '.join(concepts)}" for category, concepts in CATEGORIES.items())
     group.add_argument("--erased_index", type=int, help=f"which of the list, from 0 on ({lists})")
+    return group
 
 
 def chosen_concepts(arguments: argparse.Namespace) -> list[str]:
