@@ -160,18 +160,33 @@ def load(
 
     from ldm.loading import CheckpointError, load_model_from_config
 
+    state_dict, identity = read(name_or_path, config, weights, unsafe_pickle)
+    node, _ = _read_config(Path(identity.config_path))
+    try:
+        model = load_model_from_config(node, state_dict, device=device, dtype=dtype or torch.float32)
+    except CheckpointError as error:
+        raise UserError(f"{identity.path} does not fit {identity.config_path}: {error}") from None
+    return model, identity
+
+
+def read(
+    name_or_path: str | os.PathLike | None = None,
+    config: str | os.PathLike | None = None,
+    weights: str = "auto",
+    unsafe_pickle: bool = False,
+):
+    """(state dict under CompVis names, `BaseIdentity`) of a base, which may be a UNet alone; no model is built.
+
+    UserError for files that are missing, damaged, without a UNet, with NaN in it, or needing pickled code.
+    """
     path, config_path = resolve(name_or_path, config, unsafe_pickle)
-    node, context_dim = _read_config(config_path)
+    _, context_dim = _read_config(config_path)
     with about(path):
         state_dict, which = choose_weights(read_state_dict(path, unsafe_pickle), weights)
     if not any(key.startswith(_UNET) for key in state_dict):
         raise UserError(f"{path}: none of its {len(state_dict)} tensors belongs to a UNet, so nothing would be loaded")
     sha256 = _unet_hash(path, which, state_dict)
-    try:
-        model = load_model_from_config(node, state_dict, device=device, dtype=dtype or torch.float32)
-    except CheckpointError as error:
-        raise UserError(f"{path} does not fit {config_path}: {error}") from None
-    return model, BaseIdentity(path.stem, str(path), str(config_path), which, sha256, _family(context_dim))
+    return state_dict, BaseIdentity(path.stem, str(path), str(config_path), which, sha256, _family(context_dim))
 
 
 def family_of(config_path: Path) -> str:
@@ -317,6 +332,7 @@ __all__ = [
     "BaseIdentity",
     "choose_weights",
     "load",
+    "read",
     "read_state_dict",
     "resolve",
 ]
