@@ -2,5 +2,6 @@
 of runs that survive a kill.
 
 `frozen` keeps the trained tensors twice, `draws` makes the random numbers of an iteration from its number, `stopping` ends
-an iteration before a signal does, `run_folder` holds checkpoints and results, `naming` and `flags` need no torch.
+an iteration before a signal does, `run_folder` holds checkpoints and results, `naming` makes file names of prompts (and needs no
+torch).
 """

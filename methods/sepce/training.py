@@ -140,7 +140,7 @@ class Trainer:
         }
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.objective.load(progress.objective, progress.numbers)
+        self.objective.load({name: tensor.clone() for name, tensor in progress.objective.items()}, progress.numbers)
         self.rows, self.finished = list(progress.rows), progress.finished
 
 
