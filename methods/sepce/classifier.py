@@ -7,6 +7,7 @@ learning rate and momentum; batch norm runs in training mode, so that the frozen
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Classifier(LightningModule):
         self.model, self.settings, self.steps = model, settings, steps
         self.first_step = 0
         self.momenta: dict[str, Tensor] = {}
-        self._right = self._seen = 0
+        self.confusion = torch.zeros(0, 0, dtype=torch.int64)  # of the last validation: [class, answer]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(settings.from_scratch or name.startswith("fc."))
 
@@ -113,16 +114,18 @@ class Classifier(LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self._right = self._seen = 0
+        classes = self.model.fc.out_features
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
 
     def validation_step(self, batch, batch_idx: int) -> None:
         images, labels = batch
-        self._right += (self(images).argmax(dim=1) == labels).sum().item()
-        self._seen += len(labels)
+        answers = self(images).argmax(dim=1)
+        self.confusion.index_put_((labels.cpu(), answers.cpu()), torch.ones((), dtype=torch.int64), accumulate=True)
 
     @property
     def accuracy(self) -> float:
-        return self._right / self._seen
+        """Share of right answers in the last validation."""
+        return self.confusion.trace().item() / self.confusion.sum().item()
 
     def sgd_momenta(self) -> dict[str, Tensor]:
         """SGD's state, by parameter: all that a training needs besides the weights to go on."""
@@ -156,7 +159,7 @@ def fit(
 
     Batches are (images [B, 3, h, w], labels [B] int64). UserError for a loss that is not a number.
     """
-    epochs = module.settings.epochs - first_epoch
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # devices and tips are no news
     module.train()
     with (
         warnings.catch_warnings(),
@@ -166,7 +169,7 @@ def fit(
     ):
         warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers
         trainer = Trainer(
-            max_epochs=epochs,
+            max_epochs=module.settings.epochs - first_epoch,
             accelerator="cpu" if device == "cpu" else "gpu",
             devices=1 if device == "cpu" else [int(device.partition(":")[2] or 0)],
             callbacks=[_EachEpoch(told, first_epoch, bar)],
@@ -176,6 +179,7 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, train_batches, eval_batches)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, train_batches, eval_batches)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
