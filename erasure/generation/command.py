@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from erasure.base_models import NAMES, WEIGHTS
-from erasure.generation.models import DTYPES, Choice, NoSuchModel, choose_model, load
+from erasure.errors import UserError
+from erasure.generation.models import DTYPES, Choice, NoSuchModel, choose_model, find_weights, load
 from erasure.generation.presets import (
+    NAMINGS,
     NOISE_DEVICES,
     PRESET_OF_FAMILY,
     PRESETS,
@@ -17,7 +19,7 @@ from erasure.generation.presets import (
     image_folder,
 )
 from erasure.generation.presets import settings as preset_settings
-from erasure.prompts import Row
+from erasure.prompts import Row, read_csv
 from erasure.runs import print_settings
 
 _SETTINGS = (
@@ -29,13 +31,15 @@ _SETTINGS = (
 # ---- flags ---------------------------------------------------------------------------------------------------------
 
 
-def add_model_flags(parser: argparse.ArgumentParser, name_help: str) -> None:
+def add_model_flags(parser: argparse.ArgumentParser, name_help: str | None) -> None:
+    """name_help: of --model_name; None leaves it and --edit out, for a script that sets both."""
     model = parser.add_argument_group("model")
-    model.add_argument("--model_name", required=True, help=name_help)
-    model.add_argument(
-        "--edit", "--esd_path", "--uce_model_path", "--ckpt", action="append", default=[], metavar="FILE",
-        help="an edit, a checkpoint or a run folder to put into the model on top of --model_name; may be repeated",
-    )  # fmt: skip
+    if name_help:
+        model.add_argument("--model_name", required=True, help=name_help)
+        model.add_argument(
+            "--edit", "--esd_path", "--uce_model_path", "--ckpt", action="append", default=[], metavar="FILE",
+            help="an edit, a checkpoint or a run folder to put into the model on top of --model_name; may be repeated",
+        )  # fmt: skip
     model.add_argument(
         "--base", "--base_model", "--ckpt_path", metavar="NAME",
         help=f"base model: {', '.join(NAMES)}, a checkpoint or a diffusers folder "
@@ -53,6 +57,31 @@ def add_model_flags(parser: argparse.ArgumentParser, name_help: str) -> None:
     model.add_argument(
         "--dtype", choices=DTYPES, default="fp32", help="precision of the weights (default: %(default)s)"
     )
+
+
+def add_row_flags(parser: argparse.ArgumentParser) -> None:
+    rows = parser.add_argument_group("rows")
+    rows.add_argument(
+        "--prompts_path", required=True, help="CSV with columns prompt, evaluation_seed[, case_number, ...]"
+    )
+    rows.add_argument("--from_case", type=int, default=0, help="smallest case number (default: %(default)s)")
+    rows.add_argument("--till_case", type=int, default=None, help="largest case number, included (default: none)")
+    rows.add_argument("--df_start", type=int, default=0, help="first row by position (default: %(default)s)")
+    rows.add_argument("--df_length", type=int, default=None, help="number of rows (default: all)")
+    rows.add_argument("--default_seed", type=int, help="seed for a CSV without a column of seeds")
+
+
+def add_column_flags(parser: argparse.ArgumentParser) -> None:
+    columns = parser.add_argument_group("columns and names (defaults: the preset's)")
+    columns.add_argument(
+        "--use_row_guidance", dest="row_guidance", action=argparse.BooleanOptionalAction, default=None,
+        help="take the guidance from the column evaluation_guidance where it is filled",
+    )  # fmt: skip
+    columns.add_argument(
+        "--use_row_size", dest="row_size", action=argparse.BooleanOptionalAction, default=None,
+        help="take the size from the columns width and height where they are filled",
+    )  # fmt: skip
+    columns.add_argument("--naming", choices=NAMINGS, help="file names: case is {case_number}_{k}.png")
 
 
 def add_image_flags(parser: argparse.ArgumentParser, eta_flag: str = "--eta") -> None:
@@ -92,6 +121,22 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
+def choose_rows(args: argparse.Namespace) -> list[Row]:
+    """The rows of the CSV that the flags ask for."""
+    default_seed = args.default_seed
+    if default_seed is None and args.preset:
+        default_seed = PRESETS[args.preset].default_seed
+    rows = read_csv(args.prompts_path, default_seed)
+    if args.df_start < 0 or (args.df_length is not None and args.df_length < 1):
+        raise UserError("--df_start must not be negative, and --df_length must be at least 1")
+    rows = rows[args.df_start :][: args.df_length]
+    last = args.till_case if args.till_case is not None else max((row.case_number for row in rows), default=0)
+    chosen = [row for row in rows if args.from_case <= row.case_number <= last]
+    if not chosen:
+        raise UserError(f"{args.prompts_path}: none of its rows is left by --from_case, --till_case and --df_start")
+    return chosen
+
+
 def settings_for(args: argparse.Namespace, family: str, device_type: str) -> GenerationSettings:
     """The preset of the base's family, or the one named, with the user's flags on top."""
     given = given_settings(args)
@@ -121,4 +166,16 @@ def draw(args: argparse.Namespace, choice: Choice, rows: Sequence[Row], concept:
     return folder
 
 
-__all__ = ["Choice", "NoSuchModel", "add_image_flags", "add_model_flags", "add_output_flags", "choose_model", "draw"]
+__all__ = [
+    "Choice",
+    "NoSuchModel",
+    "add_column_flags",
+    "add_image_flags",
+    "add_model_flags",
+    "add_output_flags",
+    "add_row_flags",
+    "choose_model",
+    "choose_rows",
+    "draw",
+    "find_weights",
+]

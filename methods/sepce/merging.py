@@ -4,23 +4,23 @@ W = W_0 + sum_i (W_i - W_0). Weights of separable edits need none of this: their
 (`erasure.edits.compose`).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from erasure import base_models, edits
-from erasure.base_models import BaseIdentity
 from erasure.edits import Edit
 from erasure.edits.applying import UNET
 from erasure.errors import UserError, about
-from erasure.runs import tensors_sha256
+from erasure.generation.models import NoSuchModel, find_weights
+from erasure.runs import find, read_json, tensors_sha256, versions, write_json
 
-METHOD = "merge"
+METHOD, SETTINGS = "merge", "settings.json"
 KEYS = {"kv": ("attn2.to_k", "attn2.to_v"), "attn2": ("attn2",)}
 """Which changes of a model are taken: those of keys and values, or of the whole cross-attention."""
 
@@ -64,11 +64,28 @@ class Model:
     weights: dict[str, Tensor]
 
 
+def base_of(given: str | None) -> str | Path | None:
+    """A base by its name or that of a run or file; None for the default base, which ``original`` means.
+
+    ``ori``, as the published scripts call it, means that too where there is no run of this name.
+    """
+    if given is None or given.lower() == "original":
+        return None
+    if given.lower() in base_models.NAMES or find(given).is_file():
+        return given
+    try:
+        return find_weights(given)
+    except NoSuchModel:
+        if given.lower() == "ori":
+            return None
+        raise
+
+
 class Base:
     """The weights that all started from: a whole model or a UNet alone, in either naming."""
 
-    def __init__(self, name: str | None = None, weights: str = "auto", unsafe_pickle: bool = False):
-        state_dict, self.identity = base_models.read(name, weights=weights, unsafe_pickle=unsafe_pickle)
+    def __init__(self, name=None, config=None, weights: str = "auto", unsafe_pickle: bool = False):
+        state_dict, self.identity = base_models.read(name, config, weights, unsafe_pickle)
         self.module = bare_model(state_dict)
         self.whole = any(not key.startswith(UNET) for key in state_dict)
 
@@ -125,26 +142,51 @@ def merge(base: Base, models: Sequence[Model], keys: Sequence[str]) -> Edit:
 def write(edit: Edit, folder: Path, save_format: str, base: Base | None, force: bool = False) -> list[Path]:
     """edit.safetensors and settings.json in a run folder; with `save_format` pt or safetensors also the published files.
 
-    These are NAME, the UNet under diffusers' names, and, of a base that is a whole model, compvis-NAME. UserError for a
-    folder with another run in it.
+    These are NAME, the UNet under diffusers' names, and compvis-NAME, the whole model. Of a base that is a UNet alone, the
+    result is that, NAME, without an edit, which would need the whole base to be drawn with. UserError for a folder with
+    another run in it, unless `force`.
     """
-    file = folder / "edit.safetensors"
-    if not force and file.is_file() and _about(edits.read_header(file)) != _about(vars(edit)):
-        raise UserError(f"{folder} holds another model: --force replaces it, or give another name")
-    files = [edits.save_run(edit, folder), folder / "settings.json"]
+    alone = base is not None and not base.whole
+    if _differs(edit, folder):
+        if not force:
+            raise UserError(f"{folder} holds another model: give this one another name")
+        for file in _files(folder):
+            file.unlink(missing_ok=True)
+    if alone:
+        facts = {"method": edit.method, "concepts": edit.concepts, "settings": edit.settings, "base": edit.base}
+        write_json(folder / SETTINGS, facts | {"versions": versions()})
+        save_format = "safetensors" if save_format == "edit" else save_format
+        files = [folder / SETTINGS]
+    else:
+        files = [edits.save_run(edit, folder), folder / SETTINGS]
     if save_format != "edit":
-        exports = {f"{folder.name}.{save_format}": edits.export_diffusers}
-        if base.whole:
-            exports[f"compvis-{folder.name}.{save_format}"] = edits.export_compvis
         with edits.apply(base.module, edit, base.identity):
-            for name, export in exports.items():
-                export(base.module, folder / name)
-                files.append(folder / name)
+            for prefix, export in {"": edits.export_diffusers, "compvis-": edits.export_compvis}.items():
+                if not (alone and prefix):
+                    files.append(folder / f"{prefix}{folder.name}.{save_format}")
+                    export(base.module, files[-1])
     return files
 
 
-def _about(header: Mapping[str, Any]) -> tuple:
-    return header["method"], header["concepts"], header["settings"], header["base"].get("sha256")
+def is_merge(folder: Path) -> bool:
+    """Whether a run folder holds a merged model, which nobody has trained."""
+    return (folder / SETTINGS).is_file() and read_json(folder / SETTINGS).get("method") == METHOD
 
 
-__all__ = ["KEYS", "METHOD", "Base", "BaseIdentity", "Model", "bare_model", "merge", "merged", "takes", "write"]
+def _files(folder: Path) -> list[Path]:
+    """What `write` may have written there."""
+    published = [
+        folder / f"{prefix}{folder.name}.{end}" for prefix in ("", "compvis-") for end in ("pt", "safetensors")
+    ]
+    return [folder / "edit.safetensors", folder / SETTINGS, *published]
+
+
+def _differs(edit: Edit, folder: Path) -> bool:
+    """Whether files of another model are in the way."""
+    if not any(file.exists() for file in _files(folder)):
+        return False
+    if not (folder / SETTINGS).is_file():
+        return True
+    found, names = read_json(folder / SETTINGS), ("method", "concepts", "settings")
+    same = [json.dumps(found.get(name)) == json.dumps(getattr(edit, name)) for name in names]
+    return not all(same) or found["base"].get("sha256") != edit.base.get("sha256")
