@@ -20,6 +20,7 @@ from tqdm import tqdm
 from erasure.edits import Edit, save
 from erasure.errors import UserError
 from erasure.runs import print_settings
+from erasure.training.fitting import check_image_size
 from erasure.training.stopping import deferred_stop
 from ldm.models.diffusion.ddim import DDIMSampler
 from methods.esd import esd
@@ -54,9 +55,7 @@ class Trainer:
 
     def __init__(self, model, settings: EsdSettings):
         unet = model.model.diffusion_model
-        factor = 2 ** (len(unet.channel_mult) - 1)
-        if settings.image_size // 8 % factor:
-            raise UserError(f"image_size must be a multiple of {8 * factor} for this model, not {settings.image_size}")
+        check_image_size(model, settings.image_size)
         try:
             self.selected = esd.select_parameters(unet, settings.train_method)
         except ValueError as error:

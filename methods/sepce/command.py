@@ -200,6 +200,7 @@ def main(
 def _train(model, identity, folder, arguments: argparse.Namespace, make_objective: Callable):
     """The edit of the run: trained, resumed, or that of a finished run."""
     from erasure.edits import Edit
+    from erasure.training.fitting import check_image_size
     from methods.sepce.images import training_images
     from methods.sepce.training import text_encoder, train
 
@@ -208,6 +209,7 @@ def _train(model, identity, folder, arguments: argparse.Namespace, make_objectiv
         print(f"{folder.path} holds this run, finished: nothing to train (--force trains it again)")
         return found
     settings = folder.settings
+    check_image_size(model, settings.image_size)
     runs.print_settings({"method": settings.method} | settings.to_dict())
     objective = make_objective(model, text_encoder(model), settings)
     images = training_images(model, identity, settings, arguments.data_root, not arguments.no_draw)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erasure.edits import Edit
+from erasure.errors import UserError
 from erasure.training.frozen import FrozenWeights
 
 Encode = Callable[[str], Tensor]
@@ -149,10 +150,14 @@ class MomentumStop:
     """A running average of a noisy number, m_0 = its first value, m_n = alpha m_{n-1} + (1 - alpha) value, and when to stop.
 
     Stops after iteration i >= min_iter (published: i > 10) if m is below the threshold, or i is max_iter or beyond
-    (published: only if they are equal, so that a limit below 11 limited nothing).
+    (published: only if they are equal, so that a limit below 11 limited nothing). UserError for numbers that make no sense.
     """
 
     def __init__(self, alpha: float = 0.9, threshold: float = 0.0, min_iter: int = 11, max_iter: int = 1000):
+        if not 0 <= alpha < 1:
+            raise UserError(f"momentum must be at least 0 and less than 1, not {alpha}")
+        if min_iter < 0:
+            raise UserError(f"min_iter must not be negative, as {min_iter} is")
         self.alpha, self.threshold, self.min_iter, self.max_iter = alpha, threshold, min_iter, max_iter
         self.momentum: float | None = None
 

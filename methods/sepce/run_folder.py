@@ -57,8 +57,8 @@ class RunFolder(run_folder.RunFolder):
         self.write_losses(progress.rows)
 
     def write_losses(self, rows: list[dict[str, float]]) -> None:
-        """losses.csv: a row a step, a column for every number that any step had."""
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        """losses.csv: a row a step, a column for every number that any step had, the loss first and the rest by name."""
+        names = sorted({name for row in rows for name in row}, key=lambda name: (name != "loss", name))
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", *names], lineterminator="\n")
         writer.writeheader()

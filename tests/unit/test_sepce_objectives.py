@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erasure.errors import UserError
 from ldm.modules.kv_shift import cross_attentions
 from methods.sepce import objectives
 from methods.sepce.abconcept import Abconcept
@@ -168,7 +169,7 @@ def test_baselines_make_one_step_more(model, name, iter_break):
     assert finished.index(True) == iter_break
 
 
-@given(st.lists(NUMBERS, min_size=1, max_size=40), st.floats(0, 1))
+@given(st.lists(NUMBERS, min_size=1, max_size=40), st.floats(0, 1, exclude_max=True))
 def test_momentum_is_the_weighted_sum(values, alpha):
     stop = MomentumStop(alpha)
     for value in values:
@@ -190,6 +191,12 @@ def test_stop_rule(values, threshold, min_iter, max_iter):
             break
     ended = [i for i, m in enumerate(averages) if i >= min_iter and (m < threshold or i >= max_iter)]
     assert found == (ended[0] if ended else None)
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 1.0}, {"alpha": -0.1}, {"alpha": float("nan")}, {"min_iter": -1}])
+def test_senseless_rules(wrong):
+    with pytest.raises(UserError, match="momentum must|min_iter must"):
+        MomentumStop(**wrong)
 
 
 def test_equal_to_the_threshold_is_not_below():
