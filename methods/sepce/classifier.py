@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -181,5 +182,6 @@ def fit(
         )
         try:
             trainer.fit(module, train_batches, eval_batches)
-        except SystemExit:  # what Lightning makes of Ctrl-C
+        except SystemExit:  # what Lightning makes of Ctrl-C, which it ignores from then on
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
