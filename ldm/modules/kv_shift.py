@@ -6,6 +6,7 @@ item 0 only; here they are hooks on the projections, right for any batch.
 """
 
 import contextlib
+import inspect
 
 import torch
 
@@ -29,25 +30,55 @@ def _shifts(unet, params, bases):
     return [(p, params[i * concepts : (i + 1) * concepts]) for i, p in enumerate(projections)]
 
 
+class Shift:
+    """What `shifted` yields: the way to have the unshifted network for a while."""
+
+    def __init__(self, unet, bases):
+        self.bases, self.on, self.rows = bases, True, None
+        self.signature = inspect.signature(unet.forward)
+
+    def prepare(self, _, args, kwargs):
+        """c B_n^T of a forward's context c, for every base: all layers get the same c, so that it is computed once.
+
+        Before the network runs, and not in the first layer: what a checkpointed block saves must not depend on its place.
+        """
+        if self.on:
+            context = self.signature.bind(*args, **kwargs).arguments["context"]
+            self.rows = [context @ base.T for base in self.bases]
+
+    def hook(self, matrices):
+        """Of a projection with these matrices."""
+
+        def add(_, __, out):
+            for matrix, rows in zip(matrices, self.rows if self.on else (), strict=self.on):
+                out = out + rows @ matrix.T
+            return out
+
+        return add
+
+    @contextlib.contextmanager
+    def suspended(self):
+        """The network without the shifts. Nothing that is run here may be recomputed for a gradient later."""
+        self.on = False
+        try:
+            yield
+        finally:
+            self.on = True
+
+
 @contextlib.contextmanager
 def shifted(unet, params, bases):
     """Run the UNet with to_k/to_v of every cross-attention shifted by sum_n A_n B_n; differentiable in ``params``.
 
     params: flat list of [C, n_base], for each layer those of to_k by concept, then those of to_v; bases: list of
-    [n_base, D].
+    [n_base, D]. Yields a `Shift`. Gradients have to be computed before the end where blocks are checkpointed, and before
+    the next forward.
     """
-
-    def hook(own):
-        def add(_, inputs, out):
-            for matrix, base in zip(own, bases, strict=True):
-                out = out + (inputs[0] @ base.T) @ matrix.T
-            return out
-
-        return add
-
-    handles = [projection.register_forward_hook(hook(own)) for projection, own in _shifts(unet, params, bases)]
+    shift = Shift(unet, bases)
+    handles = [projection.register_forward_hook(shift.hook(own)) for projection, own in _shifts(unet, params, bases)]
+    handles.append(unet.register_forward_pre_hook(shift.prepare, with_kwargs=True))
     try:
-        yield unet
+        yield shift
     finally:
         for handle in handles:
             handle.remove()
