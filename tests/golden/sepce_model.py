@@ -1,11 +1,11 @@
 """The small LatentDiffusion on which SepCE's family was recorded: 16 cross-attention layers, stored embeddings of texts."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from ldm.models.diffusion.ddpm import LatentDiffusion
+from methods.sepce.objectives import Terms
+from methods.sepce.training import Step, Trainer
 from tests.golden.diffusion_model import IDENTITY
 from tests.golden.golden_data import load
 from tests.golden.numeric import assert_relative_to_max
@@ -41,28 +41,25 @@ def step_of(tensors, i):
         value = tensors[name][i]
         return list(value.unsqueeze(1)) if value.ndim == 4 else [value.unsqueeze(0)]
 
-    return SimpleNamespace(t=tensors["t"][i].view(1), latents=split("z0"), noises=split("noise"))
+    return Step(tensors["t"][i].view(1), split("z0"), split("noise"))
 
 
 class Replayed:
-    """What one step of a replay left: its terms, gradients as Adam saw them, weights after it, and whether it was the last."""
+    """What one step of a replay left: its terms, gradients as Adam saw them, tensors after it, and whether it was the last."""
 
-    def __init__(self, terms, trained, finished):
-        self.terms, self.finished = terms, finished
+    def __init__(self, trainer, numbers):
+        self.terms, self.finished = Terms(torch.tensor(numbers["loss"]), numbers), trainer.finished
+        trained = trainer.objective.trained
         self.grads = {name: None if p.grad is None else p.grad.clone() for name, p in trained.items()}
         self.after = {name: p.detach().clone() for name, p in trained.items()}
 
 
 def replay(objective, tensors, lr):
-    """Yield step after step of a recording as `Replayed`, with the published loop: gradients add up, Adam, the stop rule."""
-    optimizer = torch.optim.Adam(objective.trained.values(), lr=lr, fused=True)
+    """Yield step after step of a recording as `Replayed`, by our loop in its published form: gradients add up."""
+    trainer = Trainer(objective, lr)
     for i in range(len(tensors["t"])):
-        terms = objective.terms(step_of(tensors, i))
-        terms.loss.backward()
-        optimizer.step()
-        step = Replayed(terms, objective.trained, objective.finished(i, terms.numbers))
-        yield step
-        if step.finished:
+        yield Replayed(trainer, trainer.update(step_of(tensors, i)))
+        if trainer.finished:
             return
 
 
