@@ -28,5 +28,6 @@ class Abconcept(CrossAttentionWeights):
         (e_n,) = self.original(x, step.t, contexts[1:])
         e_pn, e_p0 = self.predict(x, step.t, contexts)
         loss, concept, anchor = abconcept_loss(e_pn, e_p0, e_n, self.anchor_weight)
-        numbers = {"loss": loss, "concept_term": concept, "anchor_term": anchor, "loss_reg": self.change()}
-        return Terms(loss, {name: value.item() for name, value in numbers.items()})
+        numbers = {"loss": loss, "concept_term": concept, "anchor_term": anchor}
+        numbers = {name: value.item() for name, value in numbers.items()}
+        return Terms(loss, numbers | {"loss_reg": self.change_to_show()})

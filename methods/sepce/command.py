@@ -56,9 +56,11 @@ def build_parser(method: str, description: str, concept: bool = True):
     add_preset_flag(
         training, method, "iter_break", "training ends after so many steps and one", "--iter_break", "--iterations"
     )
-    training.add_argument(
+    gradients = training.add_mutually_exclusive_group()
+    gradients.add_argument(
         "--zero_grad", action="store_true", help="clear gradients (published: those of all steps add up)"
     )
+    gradients.add_argument("--accumulate_grad", action="store_false", dest="zero_grad", help="do not (the default)")
     training.add_argument("--seed", type=int, help="makes the run repeatable (default: drawn, and saved with the run)")
     _add_image_flags(parser, method)
     add_trainer_base_flags(parser)

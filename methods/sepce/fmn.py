@@ -36,4 +36,4 @@ class FMN(CrossAttentionWeights):
     def terms(self, step) -> Terms:
         self.predict(self.noised(step), step.t, [self.texts[self.prompts[0]]])
         loss = fmn_loss(self.found.values())
-        return Terms(loss, {"loss": loss.item(), "loss_reg": self.change().item()})
+        return Terms(loss, {"loss": loss.item(), "loss_reg": self.change_to_show()})

@@ -132,6 +132,11 @@ class CrossAttentionWeights(Objective):
         """Mean over the trained tensors of the sum of absolute changes; differentiable."""
         return mean_l1(p - self._frozen.originals[name] for name, p in self.trained.items())
 
+    @torch.no_grad()
+    def change_to_show(self) -> float:
+        """`change` where it is no part of the loss."""
+        return self.change().item()
+
     def finished(self, iteration: int, numbers: dict[str, float]) -> bool:
         """As published, `iter_break` + 1 steps are made."""
         return iteration >= self.iter_break

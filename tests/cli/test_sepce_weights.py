@@ -301,6 +301,19 @@ def check_mistake(script, flags, message, capsys):
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
 
 
+def test_gradients_add_up_or_do_not(images, capsys):
+    flags = [*TINY, "--prompt", "Van Gogh", "--iter_break", "2", "--devices", "cpu", "--lr", "1e-3"]
+    for more in ([], ["--accumulate_grad"], ["--zero_grad"]):
+        assert load("FMN").main([*flags, *more, "--save_path", f"out{''.join(more)}"]) == 0
+    plain, added, cleared = (
+        losses(images / out / "FMN-Van Gogh-iter_2") for out in ("out", "out--accumulate_grad", "out--zero_grad")
+    )
+    assert plain == added
+    assert plain[:2] == cleared[:2] and plain[2] != cleared[2]  # Adam's first step has one gradient either way
+    with pytest.raises(SystemExit):
+        load("FMN").main([*flags, "--accumulate_grad", "--zero_grad"])
+
+
 @pytest.mark.parametrize(
     "flags",
     [["--erase_cat", "styles"], ["--resume", "--force"], ["--promt", "x"], ["--iter_break", "many"], ["--lr", "x"]],
