@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
 
     out = parser.add_argument_group("output")
-    out.add_argument("--model_path", default="./models/", help="folder (default: %(default)s)")
+    out.add_argument("--model_path", help="folder (default: ./models/, here or in the repository)")
     again = out.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on where a killed training stopped")
     again.add_argument("--force", action="store_true", help="train again, in place of what is there")
@@ -126,7 +126,7 @@ def main() -> int:
         trunk, backbone = torchvision_weights.load(
             "resnet18", args.backbone_weights, "--backbone_weights", args.allow_random_weights
         )
-    run = ClassifierRun(path, runs.find(args.model_path), classes, settings, backbone)
+    run = ClassifierRun(path, Path(args.model_path or runs.find("models")), classes, settings, backbone)
     counts = {f"{name} pictures": len(examples) for name, examples in run.examples.items()}
     device = pick_device(args.device)
     runs.print_settings(

@@ -33,9 +33,10 @@ def place(tmp_path_factory):
 def test_it_knows_the_artists_on_pictures_it_has_not_seen(place):
     made = run(SEPCE / "make_dataset.py", "--classes", CLASSES, "--train_share", 2 / 3, cwd=place)
     assert made.returncode == 0, made.stderr
-    flags = ("--epochs", 20, "--batch_size", 10, "--workers", 0)
-    trained = run(SEPCE / "artist-cls-train.py", *flags, "--model_path", "models", cwd=place)
+    flags = ("--epochs", 20, "--batch_size", 10, "--workers", 0, "--model_path", "./models/")
+    trained = run(SEPCE / "artist-cls-train.py", *flags, cwd=place)
     assert trained.returncode == 0 and "--from_scratch small" in trained.stdout, trained.stderr
+    assert (place / "models" / "artis_model_10.pth").is_file()
     tested = run(SEPCE / "artist-cls-test.py", "--path", "data", "--model_path", "models/artis_model_10.pth", cwd=place)
     assert tested.returncode == 0, tested.stderr
     summary = json.loads((place / "data" / "eval_artist_cls.summary.json").read_text())

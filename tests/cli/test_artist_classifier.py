@@ -14,6 +14,7 @@ from tests.cli.generation_place import files, refused
 from tests.cli.process import run as process
 
 TRAIN, TEST, CATEGORY = (SEPCE / f"{name}.py" for name in ("artist-cls-train", "artist-cls-test", "cate-cls-test"))
+LPIPS = ROOT / "eval-scripts" / "lpips_eval.py"
 QUICK = ("--path", "data", "--workers", 0, "--batch_size", 4)
 
 
@@ -124,6 +125,15 @@ def test_the_published_way(place, tmp_path):
 
 def json_of(path):
     return json.loads(path.read_text())
+
+
+HELP = "import sys, runpy; sys.modules['torch'] = None; sys.argv = ['x', '--help']; runpy.run_path({!r}, run_name='__main__')"
+
+
+@pytest.mark.parametrize("script", [TRAIN, TEST, CATEGORY, SEPCE / "make_dataset.py", SEPCE / "move_image.py", LPIPS])
+def test_help_needs_no_torch(script, tmp_path):
+    shown = process("-c", HELP.format(str(script)), cwd=tmp_path)
+    assert shown.returncode == 0 and script.name in shown.stdout and "default" in shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from erasure.metrics.network_inputs import imagenet, lpips_esd, square
 from methods.sepce.classifier import Classifier, TrainingSettings, fit, rates
@@ -33,10 +33,9 @@ class Stub(nn.Module):
 def recorded():
     meta, tensors = load("sepce/classifier_train")
     initial = {key.removeprefix("init.model."): value for key, value in tensors.items() if key.startswith("init.")}
-    schedule = meta["lr_and_momentum_per_step"]
-    settings = TrainingSettings(
-        batch_size=meta["batch_size"], epochs=meta["epochs"], lr_max=max(lr for lr, _ in schedule)
-    )
+    (low, _), (second, _), *others = meta["lr_and_momentum_per_step"]
+    high = low + (second - low) * (len(others) + 2) / 2  # the slope is known, the peak may lie between two steps
+    settings = TrainingSettings(batch_size=meta["batch_size"], epochs=meta["epochs"], lr_min=low, lr_max=high)
     return meta, tensors, initial, settings
 
 
@@ -48,8 +47,20 @@ def test_learning_rate_and_momentum(recorded):
         assert rates(step, len(schedule), settings) == pytest.approx((lr, momentum), abs=1e-9)
 
 
-def batches(images, labels):
-    return DataLoader(list(zip(images, labels, strict=True)), batch_size=None)
+class Batches(IterableDataset):
+    """Recorded batches, so many an epoch; all epochs may have the same ones."""
+
+    def __init__(self, images, labels, per_epoch: int):
+        self.batches, self.per_epoch, self.start = list(zip(images, labels, strict=True)), per_epoch, 0
+
+    def __iter__(self):
+        chosen = self.batches[self.start : self.start + self.per_epoch]
+        self.start = (self.start + self.per_epoch) % len(self.batches)
+        return iter(chosen)
+
+
+def batches(images, labels, per_epoch=None):
+    return DataLoader(Batches(images, labels, per_epoch or len(images)), batch_size=None)
 
 
 def test_training(recorded):
@@ -59,7 +70,7 @@ def test_training(recorded):
     module = Classifier(Stub(initial), settings, steps)
     printed = []
     fit(
-        module, batches(tensors["X"], tensors["y"]), batches(tensors["eval_X"], tensors["eval_y"]),
+        module, batches(tensors["X"], tensors["y"], meta["batches_per_epoch"]), batches(tensors["eval_X"], tensors["eval_y"]),
         lambda m, epoch: printed.append(f"epoch_{epoch}--acc_{m.accuracy}"), progress=False,
     )  # fmt: skip
     assert printed == meta["printed"]
