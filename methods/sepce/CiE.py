@@ -48,8 +48,12 @@ def say_how_it_ended(run) -> None:
         print(f"note: the running average ended at {average:.3g} and never was below the threshold, {threshold:g}")
 
 
+def work(task):
+    return command.train_once(task, say_how_it_ended)
+
+
 def main(argv: list[str] | None = None) -> int:
-    return command.main(build_parser(), argv, "CiE", make_objective, afterwards=say_how_it_ended)
+    return command.main(build_parser(), argv, "CiE", make_objective, work=work)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The names, lists and defaults that need no torch live here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from erasure.errors import UserError
@@ -38,18 +38,24 @@ PRESETS = {
         "toy": dict(lr=1e-4, iter_break=100, threshold=5e-5, reg_beta=1e-5),
     },
     "SepCE": {
-        "sd-v1": dict(lr=1e-6, iter_break=1000, reg_beta=1e-5, scale_factor=1e-4),
-        "toy": dict(lr=1e-4, iter_break=100, reg_beta=1e-5, scale_factor=1e-4),
+        "sd-v1": dict(lr=1e-6, iter_break=1000, reg_beta=1e-5, scale_factor=1e-4, thresholds=[0.0, 0.00015, 0.0]),
+        "toy": dict(lr=0.1, iter_break=100, reg_beta=3e-5, scale_factor=1e-2, thresholds=[0.0]),
     },
     "SRS_ME": {
         "sd-v1": dict(lr=1e-6, iter_break=1000, reg_beta=1e-5, threshold=5e-5, scale_factor=1e-2),
-        "toy": dict(lr=1e-4, iter_break=100, reg_beta=1e-5, threshold=5e-5, scale_factor=1e-2),
+        "toy": dict(lr=0.1, iter_break=100, reg_beta=1e-6, threshold=0.0, scale_factor=1e-2),
     },
 }
 
-# Share of the largest singular value below which directions of protected prompts are left unprotected: 96 dimensions of
-# the embedded model's conditioning hold no two prompts exactly.
-TOLERANCE = {"sd-v1": 0.0, "toy": 0.01}
+# How null spaces are solved. The 96 dimensions of the embedded model's conditioning do not hold two prompts: there, directions
+# whose singular value is below a share (tolerance) of the largest stay unprotected, and prompts are protected in several
+# wordings, since what is protected is only these very texts.
+NULL_SPACES = {
+    "sd-v1": dict(basis="rref", tolerance=0.0, protect_as=["{}"]),
+    "toy": dict(
+        basis="svd", tolerance=3e-3, protect_as=["{}", "a painting by {}", "a church by {}", "a portrait by {}"]
+    ),
+}
 
 # Esd is methods/esd with other numbers: these come before its presets.
 ESD_PRESETS = {
@@ -60,7 +66,8 @@ ESD_PRESETS = {
 
 def preset(method: str, family: str) -> dict[str, Any]:
     """Default settings of a script for a model family (``sd-v1`` or ``toy``)."""
-    return COMMON_PRESETS[family] | PRESETS[method][family]
+    null_space = NULL_SPACES[family] if method == "SepCE" else {}
+    return COMMON_PRESETS[family] | null_space | PRESETS[method][family]
 
 
 def concept_list(category: str, watermarks: bool = False) -> tuple[str, ...]:
@@ -75,6 +82,12 @@ def concept_of(category: str, index: int) -> str:
         named = ", ".join(f"{i} {concept}" for i, concept in enumerate(concepts))
         raise UserError(f"--erased_index {index}: {category} has {named}")
     return concepts[index]
+
+
+def subset_suffix(chosen: Iterable[int]) -> str:
+    """How the name of a SepCE model ends that erases some of a run's concepts, given by position: 13 for the first and third."""
+    chosen = [str(j + 1) for j in chosen]
+    return ("" if len(chosen) < 10 else "-").join(chosen)
 
 
 # ---- names of runs, as published -----------------------------------------------------------------------------------
@@ -102,7 +115,8 @@ def run_name(method: str, concepts: Sequence[str], settings: Mapping[str, Any]) 
                 f"threshold{min(i, 1)}_{format_number(value)}" for i, value in enumerate(settings["thresholds"])
             )
             beta = float(settings["reg_beta"])
-            return name_part(f"train-joint-SepCE-{thresholds}-iter_{steps}_beta-{beta}-onlykv")
+            name = name_part(f"train-{settings['mode']}-SepCE-{thresholds}-iter_{steps}_beta-{beta}-onlykv")
+            return name + subset_suffix(range(len(concepts)))
         case "SRS_ME":
             lr, threshold, beta = (float(settings[name]) for name in ("lr", "threshold", "reg_beta"))
             return (

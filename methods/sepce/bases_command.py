@@ -1,13 +1,13 @@
 """What the two scripts that write bases share: flags, and a run from prompts to files."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from erasure.base_flags import add_base_flags, load_base
-from erasure.errors import UserError
-from methods.sepce import TOLERANCE
+from methods.sepce import NULL_SPACES
 
 
 class Job(NamedTuple):
@@ -21,16 +21,33 @@ class Job(NamedTuple):
 def add_flags(parser: argparse.ArgumentParser, device: str) -> None:
     """device: the published default."""
     how = parser.add_argument_group("null space")
-    how.add_argument(
-        "--basis", choices=("rref", "svd"), default="rref",
-        help="unit vectors of the reduced row echelon form, as published, or orthonormal ones (default: %(default)s)",
-    )  # fmt: skip
-    how.add_argument(
-        "--tolerance", type=float,
-        help="leave directions unprotected whose singular value is below this share of the largest "
-        f"(default: 0, protection is exact; {TOLERANCE['toy']:g} for the embedded model, whose conditioning has 96 dimensions only)",
-    )  # fmt: skip
+    add_null_space_flags(how)
     add_base_flags(parser, device, weights="raw")
+
+
+def add_null_space_flags(group) -> None:
+    """--basis and --tolerance, None where the base's family is to say."""
+    sd, toy = NULL_SPACES["sd-v1"], NULL_SPACES["toy"]
+    group.add_argument(
+        "--basis", choices=("rref", "svd"),
+        help="unit vectors of the reduced row echelon form, as published, or orthonormal ones "
+        f"(default: {sd['basis']}; {toy['basis']} for the embedded model)",
+    )  # fmt: skip
+    group.add_argument(
+        "--tolerance", type=share,
+        help="leave directions unprotected whose singular value is below this share of the largest "
+        f"(default: 0, protection is exact; {toy['tolerance']:g} for the embedded model, of 96 dimensions)",
+    )  # fmt: skip
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share of a singular value: give 0, or less than 1")
+    return value
 
 
 def as_list(text: str) -> list[str]:
@@ -41,10 +58,10 @@ def as_list(text: str) -> list[str]:
 
 def run(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
     """Solve and write the files of `jobs`, each whole or not at all."""
-    if args.tolerance is not None and not 0 <= args.tolerance < 1:
-        raise UserError(f"--tolerance {args.tolerance:g} is no share of a singular value: give 0, or less than 1")
     model, identity = load_base(args)
-    tolerance = TOLERANCE[identity.family] if args.tolerance is None else args.tolerance
+    defaults = NULL_SPACES[identity.family]
+    method = args.basis or defaults["basis"]
+    tolerance = defaults["tolerance"] if args.tolerance is None else args.tolerance
 
     from erasure.generation.next_step import print_written
     from erasure.text_states import TextStates
@@ -52,7 +69,7 @@ def run(args: argparse.Namespace, jobs: Sequence[Job]) -> int:
 
     texts, encoder = TextStates.of(model), bases.encoder_id(model)
     for job in jobs:
-        found = bases.build(texts, job.concept, job.protected, method=args.basis, tolerance=tolerance, encoder=encoder)
+        found = bases.build(texts, job.concept, job.protected, method=method, tolerance=tolerance, encoder=encoder)
         print(found.report())
         bases.save(found, job.path)
     print_written(job.path for job in jobs)

@@ -142,13 +142,44 @@ def _add_run_flags(parser: argparse.ArgumentParser, method: str) -> None:
 
 @dataclass
 class Run:
-    """A finished run, for what a script does besides. The model is the base."""
+    """A finished run. The model is the base."""
 
-    model: Any  # LatentDiffusion
-    identity: Any  # BaseIdentity
     settings: Any  # SepceSettings, with the seed
     folder: Any  # RunFolder; its `path` is the run's folder
     edit: Any  # Edit
+
+
+@dataclass
+class Task:
+    """What the flags ask for, with the base in memory."""
+
+    arguments: argparse.Namespace
+    model: Any  # LatentDiffusion
+    identity: Any  # BaseIdentity
+    settings: Any  # SepceSettings
+    folder: Path  # of the run
+    make_objective: Callable
+
+    def train(self, settings=None, folder: Path | None = None) -> Run:
+        """Train into a run's folder, go on there or find the finished run, and write the published files that are wanted.
+
+        In place of the task's own, other settings can be given, with another folder.
+        """
+        from methods.sepce.run_folder import RunFolder
+
+        there = RunFolder(folder or self.folder, settings or self.settings, self.identity)
+        self.current = there.path
+        edit = _train(self.model, self.identity, there, self.arguments, self.make_objective)
+        there.publish(self.model, self.identity, edit)
+        return Run(there.settings, there, edit)
+
+
+def train_once(task: Task, report: Callable[[Run], None] | None = None) -> list[Path]:
+    """The work of most scripts; report(run) is called also for a run that was finished before."""
+    run = task.train()
+    if report:
+        report(run)
+    return [run.folder.path]
 
 
 def main(
@@ -157,13 +188,12 @@ def main(
     method: str,
     make_objective: Callable,
     concepts: Callable[[argparse.Namespace], Sequence[str]] = chosen_concepts,
-    afterwards: Callable[[Run], None] | None = None,
+    work: Callable[[Task], Sequence[Path]] = train_once,
 ) -> int:
     """From flags to files; returns the exit code.
 
-    make_objective(model, encode, settings) -> Objective. concepts(arguments): what is erased. afterwards(run): called
-    when the edit and the published files are written, also for a run that was finished before; what it adds to the run's
-    folder is listed with the rest.
+    make_objective(model, encode, settings) -> Objective. concepts(arguments): what is erased. work(task): trains, and returns
+    the folders that were written, the one to draw with first.
     """
     arguments = parser.parse_args(argv)
     names = concepts(arguments)
@@ -177,25 +207,20 @@ def main(
     model, identity = load_base(arguments, before=settings_for)  # mistakes show before gigabytes are read
     settings = settings_for(identity.family)
     name = name_part(arguments.exp_name) if arguments.exp_name else settings.run_name
-    out = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / name
-
-    from methods.sepce.run_folder import RunFolder
-
-    folder = RunFolder(out, settings, identity)
+    folder = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / name
+    task = Task(arguments, model, identity, settings, folder, make_objective)
     try:
-        edit = _train(model, identity, folder, arguments, make_objective)
-        folder.publish(model, identity, edit)
-        if afterwards:
-            afterwards(Run(model, identity, folder.settings, folder, edit))
+        folders = work(task)
     except KeyboardInterrupt:
-        hint = "add --resume to the same command to go on" if folder.checkpoint_file.is_file() else "nothing saved"
-        print(f"stopped: {hint}", file=sys.stderr)
+        kept = (task.current / "checkpoint.safetensors").is_file()
+        print(f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr)
         return errors.INTERRUPTED
 
     from erasure.generation.next_step import print_generate_command, print_written, run_files
 
-    print_written(run_files(out))
-    print_generate_command(str(out) if arguments.save_path else out.name)
+    for written in folders:
+        print_written(run_files(written))
+    print_generate_command(str(folders[0]) if arguments.save_path else folders[0].name)
     return 0
 
 

@@ -77,17 +77,20 @@ class RunFolder(run_folder.RunFolder):
 
         Published: under one name, so that the first was written over the second.
         """
-        name = self.settings.run_name
+        name = self.path.name
         return self.path / f"{name}.{suffix}", self.path / f"compvis-{name}.{suffix}"
 
     def publish(self, model, identity, edit: edits.Edit) -> None:
         """Write those of the published files that are wanted and not there yet; the model must be the base."""
-        if self.settings.save_format == "edit":
-            return
-        files = self.weights_files(self.settings.save_format)
-        if all(file.is_file() for file in files):
-            return
-        with edits.apply(model, edit, identity):
-            for write, file in zip((edits.export_diffusers, edits.export_compvis), files, strict=True):
-                if not file.is_file():
-                    write(model, file)
+        if self.settings.save_format != "edit":
+            publish(model, identity, edit, self.weights_files(self.settings.save_format))
+
+
+def publish(model, identity, edit: edits.Edit, files: tuple[Path, Path]) -> None:
+    """Write those of two files (UNet for diffusers, whole model) that are not there yet: the base with an edit in it."""
+    if all(file.is_file() for file in files):
+        return
+    with edits.apply(model, edit, identity):
+        for write, file in zip((edits.export_diffusers, edits.export_compvis), files, strict=True):
+            if not file.is_file():
+                write(model, file)

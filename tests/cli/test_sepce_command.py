@@ -122,11 +122,11 @@ def test_finished_run_is_not_repeated(place, data, script, capsys, monkeypatch):
         patch.setattr(Trainer, "update", lambda *_: pytest.fail("trained again"))
         again = command.main(
             script.build_parser(), [*flags, "--save_format", "safetensors"], "FMN", script.make_objective,
-            afterwards=runs.append,
+            work=lambda task: command.train_once(task, runs.append),
         )  # fmt: skip
     assert again == 0 and "finished: nothing to train" in capsys.readouterr().out
     assert bytes_of(place / "models" / "mine") == before
-    assert (place / "models" / "mine" / f"compvis-{NAME}.safetensors").is_file()
+    assert (place / "models" / "mine" / "compvis-mine.safetensors").is_file()
     (run,) = runs
     assert run.folder.path.name == "mine" and run.edit.concepts == ["Van Gogh"] and run.settings.seed == 1
     with pytest.raises(errors.UserError, match="finished run with other settings .lr 0.0001 there, 0.5 here.*--force"):

@@ -48,8 +48,8 @@ def test_indexes_count_through_the_published_lists():
         ),
         (
             "SepCE",
-            dict(thresholds=(0.0, 0.00015, 0.0), reg_beta=3e-5, iter_break=1000),
-            "train-joint-SepCE-threshold0_0-threshold1_0.00015-threshold1_0-iter_1000_beta-3e-05-onlykv",
+            dict(thresholds=(0.0, 0.00015, 0.0), reg_beta=3e-5, iter_break=1000, mode="joint"),
+            "train-joint-SepCE-threshold0_0-threshold1_0.00015-threshold1_0-iter_1000_beta-3e-05-onlykv1",
         ),
         (
             "SRS_ME",

@@ -374,7 +374,7 @@ def test_published_pair(model, images, tmp_path, save_format):
     edit, _ = run(model, images, tmp_path, save_format=save_format)
     folder = RunFolder(tmp_path, settings_of(save_format=save_format), IDENTITY)
     folder.publish(model, IDENTITY, edit)
-    name = "FMN-a-iter_5." + save_format
+    name = f"{tmp_path.name}.{save_format}"  # that of the folder
     for file in (tmp_path / name, tmp_path / f"compvis-{name}"):
         with edits.load_into(model, IDENTITY, file):
             for key, tensor in edit.tensors.items():
@@ -383,4 +383,4 @@ def test_published_pair(model, images, tmp_path, save_format):
     folder.publish(model, IDENTITY, edit)
     assert {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir()} == written
     folder.open(force=True)
-    assert not list(tmp_path.glob("*FMN*")) and not (tmp_path / "edit.safetensors").exists()
+    assert not list(tmp_path.glob(f"*{name}")) and not (tmp_path / "edit.safetensors").exists()

@@ -1,0 +1,124 @@
+"""Erase several concepts with one separable term each, so that any of them can be restored (SepCE, arXiv 2402.05947).
+
+python methods/sepce/SepCE.py --lr 1e-2 --scale_factor 1e-4 --reg_beta 3e-5 --devices '0,1'                 # as published
+python methods/sepce/SepCE.py --concepts 'van gogh,picasso,golf ball'                   # the embedded model, its preset
+python methods/sepce/SepCE.py --concepts 'Caravaggio' --known 'VanGogh,Cezanne'         # one more, erased later
+python methods/sepce/SepCE.py --mode separate --protect 'watermark SRS-ME;CCS 2024'     # one term after the other
+
+Lists are divided by ',' or, with one in them, by ';'. What was erased is restored with Merge_model.py --edits NAME --restore.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from erasure import errors
+from erasure.errors import UserError
+from methods.sepce import NULL_SPACES, bases_command, command
+
+CONCEPTS = "VanGogh,Cezanne,Picasso"
+_REGULARISERS, _BALANCES = ("coef_mean", "delta_l1"), ("first", "paper", "none")  # of methods.sepce.sepce
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser, training = command.build_parser("SepCE", __doc__, concept=False)
+    what = parser.add_argument_group("what to erase, and what is to see nothing of it")
+    as_list = bases_command.as_list
+    what.add_argument("--concepts", type=as_list, default=CONCEPTS, help="erased together (default: %(default)s)")
+    what.add_argument(
+        "--known", type=as_list, default=[], help="concepts that were erased or restored before (default: none)"
+    )
+    what.add_argument(
+        "--protect", type=as_list, default=[], help="further prompts, watermarks say; the empty one is always protected"
+    )
+    what.add_argument(
+        "--protect_as", type=as_list, metavar="LIST",
+        help="wordings in which the other concepts are protected "
+        f"(default: {{}}, the bare name; for the embedded model {'; '.join(NULL_SPACES['toy']['protect_as'])})",
+    )  # fmt: skip
+    null_space = parser.add_argument_group("null space")
+    null_space.add_argument("--bases_dir", help="read CONCEPT.safetensors or .pickle here (default: solved on the fly)")
+    null_space.add_argument("--max_base", type=int, help="use only the first so many vectors (default: all)")
+    bases_command.add_null_space_flags(null_space)
+    training.add_argument(
+        "--mode", choices=("joint", "separate"), default="joint",
+        help="all terms at once, or each concept's alone (default: %(default)s)",
+    )  # fmt: skip
+    command.add_preset_flag(training, "SepCE", "scale_factor", "beta: length of the basis vectors")
+    add_term_flags(training, "SepCE")
+    training.add_argument(
+        "--thresholds", type=numbers, metavar="LIST",
+        help="tau of each concept, or one for all (default: published 0,0.00015,0; for other concepts 0)",
+    )  # fmt: skip
+    training.add_argument(
+        "--reg", choices=_REGULARISERS,
+        help="what is kept small: coefficients, or the change of weights (default: coef_mean; delta_l1 with separate)",
+    )  # fmt: skip
+    training.add_argument(
+        "--balance", choices=_BALANCES, default="first",
+        help="directions relative to the first concept's, or (paper) to the largest (default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def add_term_flags(training, method: str) -> None:
+    command.add_preset_flag(training, method, "reg_beta", "lambda: weight of the regulariser")
+    training.add_argument(
+        "--momentum", type=float, default=0.9, help="of the running average that stops (default: %(default)g)"
+    )
+    training.add_argument(
+        "--min_iter", type=int, default=11, help="at least so many steps and one are made (default: %(default)s)"
+    )
+
+
+def numbers(text: str) -> list[float]:
+    try:
+        return [float(item) for item in bases_command.as_list(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,0.00015,0") from None
+
+
+def concepts(arguments: argparse.Namespace) -> list[str]:
+    """--concepts; fills in what depends on them. UserError for a name that is there twice, or protected too."""
+    names = arguments.concepts
+    plain = ["".join(name.split()).casefold() for name in names]
+    if not names or len(set(plain)) < len(plain):
+        raise UserError(f"--concepts {', '.join(names)!r}: give different names, at least one")
+    for other in (*arguments.known, *arguments.protect):
+        if other in names:
+            raise UserError(f"{other!r} is to be erased and to see nothing of it: leave it out of one list")
+    for wording in arguments.protect_as or ():
+        if wording.count("{}") != 1 or "{" in wording.replace("{}", "") or "}" in wording.replace("{}", ""):
+            raise UserError(f"--protect_as {wording!r}: a wording has one {{}} for the name")
+    if arguments.thresholds is None and names != bases_command.as_list(CONCEPTS):
+        arguments.thresholds = [0.0]
+    if arguments.thresholds and len(arguments.thresholds) not in (1, len(names)):
+        raise UserError(
+            f"{len(arguments.thresholds)} --thresholds for {len(names)} concepts: give one, or one for each"
+        )
+    if arguments.reg is None:
+        arguments.reg = "coef_mean" if arguments.mode == "joint" else "delta_l1"
+    return names
+
+
+def make_objective(model, encode, settings):
+    from methods.sepce import sepce_run
+
+    return sepce_run.make_objective(model, encode, settings)
+
+
+def work(task):
+    from methods.sepce import sepce_run
+
+    return sepce_run.work(task)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command.main(build_parser(), argv, "SepCE", make_objective, concepts, work)
+
+
+if __name__ == "__main__":
+    errors.run(main)
