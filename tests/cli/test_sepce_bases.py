@@ -49,7 +49,7 @@ def test_published_files_in_a_process_of_its_own(place):
     for name, prompts in protected.items():
         found = bases.read(place / f"{name}.safetensors", encoder)
         assert found.concept == name.removesuffix("2") and found.prompts == prompts
-        expected = bases.build(texts, found.concept, prompts, tolerance=found.tolerance)
+        expected = bases.build(texts, found.concept, prompts, method=found.method, tolerance=found.tolerance)
         assert torch.equal(found.bases, expected.bases) and found.leak == expected.leak
         assert f"{len(found.bases)} are left" in done.stdout and f"{name}.safetensors" in done.stdout
 
@@ -76,7 +76,6 @@ def test_lists_and_protection(place):
 
 @pytest.mark.parametrize("flags, words", [
     (["--tolerance", "0"], "all 32 dimensions"),
-    (["--tolerance", "1.5"], "--tolerance 1.5"),
     (["--concepts", " , "], "at least one"),
     (["--concepts", "Monet,monet"], "different names"),
     (["--protect", "Picasso"], "'Picasso', protecting .* the concept itself"),
@@ -84,6 +83,12 @@ def test_lists_and_protection(place):
 def test_mistakes_with_bases(place, flags, words):
     with pytest.raises(UserError, match=words):
         generate_bases.main([*TINY, *flags])
+
+
+def test_a_tolerance_is_a_share(place, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        generate_bases.main([*TINY, "--tolerance", "1.5"])
+    assert "--tolerance: '1.5' is no share of a singular value" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags, words", [
