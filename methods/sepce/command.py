@@ -31,7 +31,7 @@ from erasure.training.naming import name_part
 from methods.sepce import CATEGORIES, WRITERS, concept_of, preset
 
 NOT_SETTINGS = (
-    *TRAINER_BASE_FLAGS, "prompt", "seperator", "data_root", "no_draw", "save_path", "exp_name", "resume", "force"
+    *TRAINER_BASE_FLAGS, "prompt", "concepts", "seperator", "data_root", "no_draw", "save_path", "exp_name", "resume", "force"
 )  # fmt: skip
 
 

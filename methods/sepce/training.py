@@ -194,7 +194,8 @@ def _loop(trainer: Trainer, images: Sequence[ConceptImages], folder: RunFolder, 
     with deferred_stop() as stop, tqdm(total=total, initial=done, disable=not progress, desc=name) as bar:
         while not trainer.finished and trainer.steps < last:
             numbers = trainer.update(draw_step(images, settings.seed, trainer.steps, settings.ddim_steps, device))
-            bar.set_postfix_str(", ".join(f"{name} {value:.3g}" for name, value in numbers.items()), refresh=False)
+            shown = (f"{n} {v:.2e}" for n, v in numbers.items() if n == "loss" or n.startswith("momentum"))
+            bar.set_postfix_str(", ".join(shown), refresh=False)
             bar.update()
             ends = trainer.finished or trainer.steps >= last
             due = settings.checkpoint_every and trainer.steps % settings.checkpoint_every == 0
