@@ -7,9 +7,10 @@ from pathlib import Path
 
 from erasure import devices, errors, runs
 from erasure.base_flags import TRAINER_BASE_FLAGS, load_base
+from erasure.training.naming import name_part
 from methods.esd import BROAD_PRESETS, PRESETS, SAMPLER_MODELS, WRITERS
 
-_NOT_SETTINGS = (*TRAINER_BASE_FLAGS, "save_path", "resume", "force")
+_NOT_SETTINGS = (*TRAINER_BASE_FLAGS, "save_path", "exp_name", "resume", "force")
 
 
 def shown_preset(name: str) -> str:
@@ -51,6 +52,7 @@ def add_run_flags(
     run = parser.add_argument_group("run")
     run.add_argument("--devices", help=devices.HELP)
     run.add_argument("--save_path", help="folder of run folders (default: models, here or in the repository)")
+    run.add_argument("--exp_name", help="name of the run's folder (default: the published one)")
     run.add_argument(
         "--save_format",
         choices=WRITERS,
@@ -75,7 +77,8 @@ def train(arguments: argparse.Namespace, for_family: Callable) -> int:
     # a mistake among the flags shows before gigabytes are read
     model, identity = load_base(arguments, before=lambda _: for_family("sd-v1", **chosen))
     settings = for_family(identity.family, **chosen)
-    out = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / settings.run_name
+    name = name_part(arguments.exp_name) if arguments.exp_name else settings.run_name
+    out = (Path(arguments.save_path) if arguments.save_path else runs.find("models")) / name
     try:
         train_esd(model, identity, settings, out, resume=arguments.resume, force=arguments.force)
     except KeyboardInterrupt:

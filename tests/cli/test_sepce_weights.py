@@ -165,6 +165,8 @@ def test_esd_by_index_and_method(place):
     whole, unet = (folder / f"{prefix}{folder.name}.safetensors" for prefix in ("compvis-", ""))
     assert whole.stat().st_size > 1.5 * unet.stat().st_size
     assert load("Esd").main([*TINY, *flags, "--devices", "cpu", "--ddim_steps", "4", "--force"]) == 0
+    assert load("Esd").main([*TINY, *flags, "--devices", "cpu", "--ddim_steps", "4", "--exp_name", "mine"]) == 0
+    assert (place / "models" / "mine" / "edit.safetensors").is_file()
     assert not whole.exists() and not unet.exists()  # of the earlier run
 
 
