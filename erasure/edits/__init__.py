@@ -29,12 +29,15 @@ _TEXT = key_maps.PREFIXES["text_encoder"]
 _NOT_LOADED = ("model_ema.", "first_stage_model.loss.")
 
 
-def load_into(model: nn.Module, identity, path: str | os.PathLike, force: bool = False) -> Applied:
+def load_into(
+    model: nn.Module, identity, path: str | os.PathLike, force: bool = False, without: Sequence[str] = ()
+) -> Applied:
     """Change a model (LatentDiffusion) to what a file says; returns the way back.
 
     path: an edit; or weights of a UNet or of a whole model, complete or in part, under CompVis or diffusers names
     (.safetensors, .pt, .ckpt); or a run folder or a diffusers folder. A checkpoint does not say which base it belongs
     to, so only names and shapes are checked. UserError if the file changes nothing, and for all that `apply` refuses.
+    without: concepts of a separable edit whose parts are left out.
     """
     path = find(path)
     if path.is_dir() and not (path / "unet").is_dir():
@@ -43,7 +46,10 @@ def load_into(model: nn.Module, identity, path: str | os.PathLike, force: bool =
             raise UserError(f"{folder}: no edit.safetensors and no weights of a run in it")
     with about(path):
         if is_edit(path):
-            return apply(model, read(path), identity, force)
+            edit = read(path)
+            return apply(model, drop(edit, without) if without else edit, identity, force)
+        if without:
+            raise UserError("weights, not a separable edit: nothing can be left out of them")
         return apply(model, _checkpoint(model, path), force=force)
 
 

@@ -40,6 +40,10 @@ def add_model_flags(parser: argparse.ArgumentParser, name_help: str | None) -> N
             "--edit", "--esd_path", "--uce_model_path", "--ckpt", action="append", default=[], metavar="FILE",
             help="an edit, a checkpoint or a run folder to put into the model on top of --model_name; may be repeated",
         )  # fmt: skip
+        model.add_argument(
+            "--without", action="append", metavar="CONCEPT",
+            help="leave this concept's part out of a separable edit, which restores it; may be repeated",
+        )  # fmt: skip
     model.add_argument(
         "--base", "--base_model", "--ckpt_path", metavar="NAME",
         help=f"base model: {', '.join(NAMES)}, a checkpoint or a diffusers folder "

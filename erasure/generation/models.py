@@ -12,6 +12,7 @@ from erasure import base_models
 from erasure.base_models import NAMES
 from erasure.errors import UserError
 from erasure.runs import find
+from erasure.training.naming import name_part
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUFFIXES = (".safetensors", ".pt", ".ckpt", ".pth")
@@ -30,6 +31,7 @@ class Choice:
     config: str | os.PathLike | None
     weights: str  # raw, ema or auto, where the base has both
     edits: list[Path] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)  # concepts of its one edit that are restored
 
 
 def choose_model(args: argparse.Namespace) -> Choice:
@@ -44,15 +46,19 @@ def choose_model(args: argparse.Namespace) -> Choice:
         own = find_weights(name)
     extra = [find_weights(given) for given in args.edit]
     edits = ([own] if own else []) + extra
+    without = getattr(args, "without", None) or []
+    if without and len(edits) != 1:
+        raise UserError(f"--without restores concepts of one edit, and here are {len(edits)}")
     # a base with edits is not to share a folder with the bare base
     labels = [_label(name, own)] if own or not extra else []
     labels += [_label(given, path) for given, path in zip(args.edit, extra, strict=True)]
+    label = "-without-".join(["+".join(labels), *map(name_part, without)])
     config, weights = args.config, args.weights
     if base is None and edits:
         made_for = _base_of(edits[0])
         base, config = made_for.get("path"), config or made_for.get("config_path")
         weights = made_for.get("weights", weights) if weights == "auto" else weights
-    return Choice(_folder_name(args.exp_name or "+".join(labels)), base, config, weights, edits)
+    return Choice(_folder_name(args.exp_name or label), base, config, weights, edits, without)
 
 
 def find_weights(name: str) -> Path:
@@ -150,7 +156,7 @@ def load(args: argparse.Namespace, choice: Choice):
     print(f"base model: {base.name} ({base.path}, weights: {base.weights}, sha256 {base.sha256[:12]}) on {device}")
     identity: dict[str, Any] = {"base": base.to_dict(), "edits": []}
     for path in choice.edits:
-        applied = edits.load_into(model, base, path, force=args.force)
+        applied = edits.load_into(model, base, path, force=args.force, without=choice.without)
         edit = applied.edit
         print(f"with {path}: {edit.label()}, {len(applied.matched)} tensors")
         identity["edits"].append(

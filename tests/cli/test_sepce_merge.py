@@ -302,6 +302,21 @@ def test_parts_are_images_too(place):
     assert "images/sep1+sep3: 2 images made" in done.stdout
 
 
+def test_a_part_is_left_out_while_drawing(place):
+    """The same images as those of an edit that never had it."""
+    assert Merge_model.main(["--edits", "sep1", "sep3", "--out", "both"]) == 0
+    for name, *flags in (("both", "--without", CONCEPTS[0].upper()), ("sep3",)):
+        done = draw("generate-images.py", "--model_name", name, *flags, cwd=place)
+        assert done.returncode == 0, done.stderr
+    label = f"both-without-{CONCEPTS[0].upper()}"
+    assert pictures(place / "images" / label) == pictures(place / "images/sep3")
+    for name, words in (("both", "has no part of 'x'"), ("model1", "not a separable edit"), ("original", "here are 0")):
+        done = draw(
+            "generate-images.py", "--base", "base.safetensors", "--model_name", name, "--without", "x", cwd=place
+        )
+        assert words in refused(done)
+
+
 def test_another_selection_takes_the_place_and_a_trained_run_does_not(place):
     flags = ("--base", "base.safetensors", "--models")
     for models in ("run1,run2", "run2,run3"):
