@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 
-from benchmarks.harness import Column, Settings, compare, interleave, ratio_columns
+from benchmarks.harness import FORMS, Column, Settings, compare, interleave, memory_columns, ratio_columns
 
 TITLE = "ESD iteration beside the form with two whole models"
 NOTE = (
@@ -18,20 +18,13 @@ NOTE = (
 )
 
 
-def megabytes(value: float) -> str:
-    return f"{value / 1e6:,.0f} MB"
-
-
 COLUMNS = [
     Column("model", "model"),
     Column("latents", "latents"),
     Column("steps", "DDIM steps"),
     *ratio_columns(),
-    Column("ours_memory", "memory, ours", megabytes),
-    Column("peer_memory", "memory, peer", megabytes),
-    Column("memory_ratio", "peer / ours", "**{:.2f}**".format),
+    *memory_columns(),
 ]
-FORMS = ("ours", "peer")
 
 
 def run(settings: Settings) -> list[dict]:
@@ -41,26 +34,20 @@ def run(settings: Settings) -> list[dict]:
 def measure(name: str, settings: Settings) -> dict:
     import torch
 
-    from benchmarks.machine import child
+    from benchmarks.machine import trained_alone
 
     esd = esd_settings(name, settings.device, settings.quick)
     calls = {form: updates(trainer(form, name, settings.device, esd), esd) for form in FORMS}
     times = interleave(calls, settings.device, 2 * settings.seconds, (1, 1) if settings.quick else (4, 60))
     del calls
     arguments = [name, settings.device, torch.get_num_threads(), int(settings.quick)]
-    memory = {form: child(["benchmarks.esd", form, *arguments]) for form in FORMS}
-    if any(abs(a - b) > 1e-3 * b for a, b in zip(*(found["losses"] for found in memory.values()), strict=True)):
-        raise RuntimeError(f"{name}: the two forms train differently: losses {memory}")
-    used = {form: found["peak"] - found["before"] for form, found in memory.items()}
     return {
         "model": name,
         "latents": f"{esd.image_size // 8}x{esd.image_size // 8}",
         "steps": esd.ddim_steps,
         **compare(times),
         **{f"{form}_s": statistics.fmean(times[form]) for form in FORMS},
-        **{f"{form}_memory": used[form] for form in FORMS},
-        **{f"{form}_process": found["peak"] for form, found in memory.items()},
-        "memory_ratio": used["peer"] / used["ours"],
+        **trained_alone("benchmarks.esd", arguments),
     }
 
 

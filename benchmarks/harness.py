@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+FORMS = ("ours", "peer")  # the two ways to do a thing
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -102,6 +104,10 @@ def seconds_text(value: float) -> str:
     return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
+def megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f} MB"
+
+
 def ratio_columns() -> list[Column]:
     """Columns for what `compare` returns."""
     return [
@@ -111,6 +117,15 @@ def ratio_columns() -> list[Column]:
         Column("ratio_low", "from", "{:.2f}".format),
         Column("ratio_high", "to", "{:.2f}".format),
         Column("rounds", "pairs"),
+    ]
+
+
+def memory_columns() -> list[Column]:
+    """Columns for what `machine.trained_alone` returns."""
+    return [
+        Column("ours_memory", "memory, ours", megabytes),
+        Column("peer_memory", "memory, peer", megabytes),
+        Column("memory_ratio", "peer / ours", "**{:.2f}**".format),
     ]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from benchmarks.harness import FORMS
+
 ROOT = Path(__file__).resolve().parents[1]
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 twice, Arm
 
@@ -79,3 +81,18 @@ def child(arguments: Sequence[str]) -> dict:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def trained_alone(module: str, arguments: Sequence) -> dict[str, float]:
+    """What each form of a training needs: a process of its own, less what it held before the model was loaded.
+
+    ``python -m module FORM arguments`` makes few steps and prints their losses, "before" and "peak". RuntimeError if the
+    forms train differently: any of their numbers in "losses" by more than a thousandth.
+    """
+    found = {form: child([module, form, *arguments]) for form in FORMS}
+    if any(abs(a - b) > 1e-3 * abs(b) for a, b in zip(*(one["losses"] for one in found.values()), strict=True)):
+        raise RuntimeError(f"{module} {arguments}: the two forms train differently: {found}")
+    used = {form: one["peak"] - one["before"] for form, one in found.items()}
+    processes = {f"{form}_process": one["peak"] for form, one in found.items()}
+    memory = {f"{form}_memory": value for form, value in used.items()}
+    return memory | processes | {"memory_ratio": used["peer"] / used["ours"]}

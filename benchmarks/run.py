@@ -24,6 +24,8 @@ TOPICS = {  # each is a module of this package; a new method adds one
     "unet": "UNet forward and backward beside diffusers'",
     "esd": "ESD's iteration time and peak memory beside the form with two whole models",
     "closed_form": "UCE's and RECE's edits at SD v1's shapes beside the published form",
+    "sepce": "SepCE's and SRS_ME's step and peak memory beside the form with two whole models",
+    "nullspace": "SepCE's null spaces by elimination and SVD beside the published symbolic elimination",
     "images": "images per second of the generator by batch size",
 }
 DTYPES = ("float32", "bfloat16", "float16")
@@ -36,7 +38,7 @@ def parse_arguments(argv=None):
     topics = "; ".join(f"{name}: {text}" for name, text in TOPICS.items())
     parser.add_argument("topics", nargs="*", metavar="topic", help=f"{topics} (default: all)")
     what = parser.add_argument_group("what")
-    what.add_argument("--models", nargs="+", choices=CONFIGS, help="default: unet both, esd and images toy only")
+    what.add_argument("--models", nargs="+", choices=CONFIGS, help="default: unet both, the others toy only")
     what.add_argument(
         "--dtypes", nargs="+", choices=DTYPES, default=["float32", "bfloat16"], help="default: %(default)s"
     )

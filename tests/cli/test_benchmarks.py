@@ -1,5 +1,6 @@
 """The benchmark commands, on the smallest sizes; no timings are asserted."""
 
+import importlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from erasure.errors import UserError
 from erasure.runs import ROOT
 from tests.cli import process
 
-TOPICS = ("unet", "esd", "closed_form", "images")
+TOPICS = ("unet", "esd", "closed_form", "sepce", "nullspace", "images")
 
 
 def call(script, *arguments, cwd=None):
@@ -31,14 +32,18 @@ def test_measures_every_topic(quick):
     assert tuple(figures["results"]) == TOPICS
     assert figures["command"].startswith("python benchmarks/run.py --quick")
     assert {"cpu", "cores", "threads", "torch", "diffusers", "date"} <= figures["machine"].keys()
-    unet, esd, closed_form, images = (figures["results"][name]["rows"] for name in TOPICS)
+    unet, esd, closed_form, sepce, nullspace, images = (figures["results"][name]["rows"] for name in TOPICS)
     assert [row["mode"] for row in unet] == ["forward", "forward + backward"]
     assert all(row["difference"] < 1e-4 and row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in unet)
     assert 0 < esd[0]["ours_memory"] < esd[0]["peer_memory"] and esd[0]["ratio"] > 0
     assert [row["batch"] for row in images] == [1, 3] and images[0]["ratio"] == 1
     assert all(row["edit_s"] > 0 and row.get("ratio", 1) > 0 for row in closed_form)
     assert all(row["bytes"] <= 2.4e6 and row["bytes_per_row"] <= 8000 for row in closed_form if "bytes" in row)
-    assert done.stdout.count("| model |") == len(TOPICS) - 1 and done.stdout.count("| what ") == 1
+    assert [row["method"] for row in sepce] == ["SepCE", "SRS_ME"]
+    assert all(0 < row["ours_memory"] < row["peer_memory"] and row["ratio"] > 0 for row in sepce)
+    assert nullspace[0]["difference"] < 1e-3 and all(row["rref_s"] > 0 and row["svd_s"] > 0 for row in nullspace)
+    assert all(f"\n{importlib.import_module(f'benchmarks.{name}').TITLE}\n" in done.stdout for name in TOPICS)
+    assert done.stdout.count("\n|--") == len(TOPICS)
 
 
 def test_tables_come_from_the_figures(quick, tmp_path):
