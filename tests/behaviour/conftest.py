@@ -22,9 +22,9 @@ FIRST_SEED = 50_000  # of the pictures; the shipped evaluation and the quickstar
 
 
 TARGET_PROMPTS = 10
-MANY = {"style": 5, "object": 3, "person": 2, "figure": 2}  # prompts of every concept that is no target
+MANY = {"style": 5, "object": 2, "person": 1, "figure": 2}  # prompts of every concept that is no target
 QUICK_SAMPLER = {"sampler": "dpm", "steps": 8}  # as good as the preset's here, in a third of its calls
-FEW = {"style": 2, "object": 2, "person": 1, "figure": 2}
+FEW = {"style": 2, "object": 1, "person": 1, "figure": 2}
 
 
 def prompts(*targets: str, others: dict[str, int] = MANY) -> list[Row]:

@@ -1,11 +1,13 @@
 """ESD at the embedded model's preset."""
 
+from tests.behaviour.conftest import QUICK_SAMPLER
 from tests.behaviour.erasure_checks import ErasureChecks
 
 
 class EsdChecks(ErasureChecks):
     """Subclasses say the concept as one would type it and the train_method."""
 
+    drawing = QUICK_SAMPLER
     prompt: str
     method: str
     gone, kept = 0.10, 0.95
