@@ -159,7 +159,7 @@ def draw(run: Run, made: dict[str, Made]) -> None:
     from erasure.runs import tensors_sha256
 
     model, base = run.base
-    drawing = settings("toy")
+    drawing = settings("toy-fast")
     run.facts |= {"pictures": f"{drawing.sampler.upper()}, {drawing.steps} steps, guidance {drawing.guidance:g}"}
     for version in run.versions:
         identity = {"base": base.to_dict()}

@@ -123,6 +123,33 @@ def rece(task: Task) -> Made:
     return _closed_form(task, "rece", settings.to_dict(), solve, note, about)
 
 
+def sepce(task: Task) -> Made:
+    """A term on keys and values that the empty prompt does not see (`methods/sepce`); its training images are drawn first.
+
+    Goes on where it was stopped.
+    """
+    from erasure import edits
+    from erasure.runs import read_json
+    from methods.sepce.images import training_images
+    from methods.sepce.run_folder import RunFolder
+    from methods.sepce.sepce_run import make_objective
+    from methods.sepce.settings import SepceSettings
+    from methods.sepce.training import text_encoder, train
+
+    settings = SepceSettings.for_family("SepCE", task.identity.family, [task.concept], seed=SEED)
+    folder = RunFolder(task.folder(f"{settings.run_name}-{task.concept}"), settings, task.identity)
+    found = folder.open(resume=True)
+    if not isinstance(found, edits.Edit):
+        started = time.perf_counter()
+        images = training_images(task.model, task.identity, settings, task.out / "training-images")
+        drawing = time.perf_counter() - started
+        train(make_objective(task.model, text_encoder(task.model), settings), images, folder, found)
+        _keep_cost(folder.path, read_json(folder.path / "settings.json")["seconds"] + drawing, found is not None)
+    facts = read_json(folder.path / "settings.json")
+    note = f"{_count(facts['steps'], 'step')}, {_count(settings.num_images, 'training image')}"
+    return _made(folder.path, edits.read(folder.edit_file), note, f"{note}, lr {settings.lr:g}, seed {SEED}")
+
+
 def _uce_settings(task: Task):
     """(settings, plan) of the UCE edit, with which RECE begins, too."""
     from methods.uce.concepts import world
@@ -176,4 +203,9 @@ class Method(NamedTuple):
     erase: Callable[[Task], Made]
 
 
-METHODS = {"esd": Method("ESD", esd), "uce": Method("UCE", uce), "rece": Method("RECE", rece)}
+METHODS = {
+    "esd": Method("ESD", esd),
+    "uce": Method("UCE", uce),
+    "rece": Method("RECE", rece),
+    "sepce": Method("SepCE", sepce),
+}

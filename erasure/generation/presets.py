@@ -52,6 +52,8 @@ PRESETS = {
     "cpe": GenerationSettings(sampler="plms", noise_device="cuda", row_guidance=True, naming="cpe"),
     # the embedded model, at the sampler and guidance it was measured with
     "toy": GenerationSettings(steps=25, guidance=2.5),
+    # as good there, in less than half of the calls
+    "toy-fast": GenerationSettings(sampler="dpm", steps=10, guidance=2.5),
 }
 PRESET_OF_FAMILY = {"sd-v1": "esd", "toy": "toy"}
 

@@ -164,7 +164,7 @@ def _complete(model, identity, settings: SepceSettings, concept: str, folder: Pa
     from erasure.prompts import Row
 
     rows = [Row(case, concept, FIRST_SEED + case) for case in range(wanted)]
-    how = generation.settings("toy" if identity.family == "toy" else "sepce", image_size=settings.image_size)
+    how = generation.settings("toy-fast" if identity.family == "toy" else "sepce", image_size=settings.image_size)
     generation.generate(model, rows, folder, how, {"base": identity.to_dict(), "drawn_for": _MARK}, progress)
 
 

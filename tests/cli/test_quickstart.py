@@ -9,7 +9,7 @@ from PIL import Image
 from tests.cli import process
 
 PICTURES = 12  # ten of the target, two of something else
-LABELS, VERSIONS = ["base", "ESD", "UCE", "RECE"], ["base", "esd", "uce", "rece"]
+LABELS, VERSIONS = ["base", "ESD", "UCE", "RECE", "SepCE"], ["base", "esd", "uce", "rece", "sepce"]
 
 
 def run(*arguments, cwd):

@@ -1,0 +1,46 @@
+"""The commands of SepCE's family at the embedded model's presets, on training images that all of them share."""
+
+import importlib.util
+
+from erasure import base_models, edits
+from erasure.runs import ROOT
+from methods.sepce.images import training_images
+from methods.sepce.settings import SepceSettings
+from tests.behaviour.conftest import FEW, QUICK_SAMPLER, SEED
+from tests.behaviour.erasure_checks import ErasureChecks
+
+
+def script(name):
+    """The module of methods/sepce/{name}.py."""
+    spec = importlib.util.spec_from_file_location(f"sepce_{name}", ROOT / "methods" / "sepce" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def images(bench, concepts):
+    """The folder of training images, as the commands draw them, with those of some concepts in it."""
+    folder = bench.folder / "sepce-data"
+    with bench.locked("sepce-data"):
+        training_images(
+            *base_models.load("toy"), SepceSettings.for_family("FMN", "toy", concepts), folder, progress=False
+        )
+    return folder
+
+
+class SepceChecks(ErasureChecks):
+    """Subclasses say which script is called, and how."""
+
+    others = FEW
+    drawing = QUICK_SAMPLER
+    script: str
+    flags: tuple[str, ...] = ()
+
+    @classmethod
+    def make(cls, bench):
+        folder = bench.folder / "sepce" / cls.__name__
+        shared = ["--seed", str(SEED), "--save_path", str(folder), "--exp_name", "run"]
+        if cls.script != "Esd":
+            shared += ["--data_root", str(images(bench, cls.targets))]
+        assert script(cls.script).main([*cls.flags, *shared]) == 0
+        return edits.read(folder / "run" / "edit.safetensors")
