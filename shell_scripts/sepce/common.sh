@@ -1,9 +1,9 @@
 #!/bin/sh
-# . shell_scripts/sepce/common.sh       what the scripts here share; it does nothing by itself
+# . shell_scripts/sepce/common.sh       what the scripts here share; alone it only sets up
 # BASE=toy, BASE=path/to/a/checkpoint   in front of any of them: another base model (CONFIG=… its configuration)
 #
 # Without BASE it is Stable Diffusion v1.4 where that is installed, else the embedded model. Sets FAMILY to sd or toy:
-# published numbers are for sd, the embedded model has presets and prompts of its own.
+# published numbers are for sd, the embedded model has presets and prompts of its own (FAMILY=toy: so has another small BASE).
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 BASE=${BASE:-}
 CONFIG=${CONFIG:-}
