@@ -31,11 +31,11 @@ COMMON_PRESETS = {
     "toy": dict(ddim_steps=50, image_size=128, num_images=32, cycle_images=True, checkpoint_every=50),
 }
 PRESETS = {
-    "FMN": {"sd-v1": dict(lr=1e-5, iter_break=20), "toy": dict(lr=1e-4, iter_break=100)},
-    "Abconcept": {"sd-v1": dict(lr=1e-6, iter_break=50), "toy": dict(lr=1e-4, iter_break=100)},
+    "FMN": {"sd-v1": dict(lr=1e-5, iter_break=20), "toy": dict(lr=1e-4, iter_break=140)},
+    "Abconcept": {"sd-v1": dict(lr=1e-6, iter_break=50), "toy": dict(lr=5e-5, iter_break=240)},
     "CiE": {
         "sd-v1": dict(lr=1e-6, iter_break=1000, threshold=5e-5, reg_beta=1e-5),
-        "toy": dict(lr=1e-4, iter_break=100, threshold=5e-5, reg_beta=1e-5),
+        "toy": dict(lr=1e-4, iter_break=100, threshold=0.0, reg_beta=3e-5),
     },
     "SepCE": {
         "sd-v1": dict(
