@@ -38,7 +38,7 @@ PUBLISHED = {  # the commands of the published README, and the folders of their 
 LATER = {  # flags of the later scripts
     "CiE": (
         ["--prompt", "nudity", "--iterations", "2", "--min_iter", "0", "--threshold", "-1", "--seperator", ","],
-        "CiE-nudity-threshold_-1.0-iter_2_beta-1e-05",
+        f"CiE-nudity-threshold_-1.0-iter_2_beta-{PRESETS['CiE']['toy']['reg_beta']}",
     ),
     "FMN": (["--erase_cat", "style", "--erased_index", "0", "--iter_break", "2"], "FMN-style-erased_index_0-iter_2"),
     "Abconcept": (["--erased_index", "1", "--iter_break", "2"], "abconcept-object-erased_index_1-iter_2"),
