@@ -1,6 +1,7 @@
 """A step of SepCE (three concepts jointly) and of SRS_ME (one concept) beside the published form with two whole models.
 
-python -m benchmarks.sepce ours sd-v1 SepCE cpu 1 16      # what the memory figures come from: a process that trains one way
+python -m benchmarks.sepce ours sd-v1 SepCE cpu 1 16        # what the memory figures come from: a process that trains one way
+python -m benchmarks.sepce times sd-v1 SepCE cpu 1 16 24    # both, in turns, for 24 seconds or twice
 """
 
 import copy
@@ -15,9 +16,9 @@ NOTE = (
     "the UNet, a separate forward at batch 1 for each model, concept and text (the concept's and the empty one: twelve for three "
     "concepts), and the shift *w (beta S)* of every projection formed again in every forward. Ours batches them, has one network "
     "and nothing but the coefficients with a gradient, and leaves out the forward of the empty text where its gradient is zero: not on the embedded model, "
-    "whose bases protect prompts approximately. Same draws, texts encoded and bases solved before; both forms' losses of three steps and "
+    "whose bases protect prompts approximately. Same draws, texts encoded and bases solved before; both forms' losses of two steps and "
     "gradients of the first are compared. SD v1 has random weights and random text states, small latents on a CPU, no gradient checkpointing. "
-    "Memory: peak of a process that makes three steps, less what it held before the model was loaded."
+    "Memory: peak of a process that makes two steps, less what it held before the model was loaded."
 )
 COLUMNS = [
     Column("method", "script"),
@@ -29,7 +30,7 @@ COLUMNS = [
 ]
 CONCEPTS = ("VanGogh", "Cezanne", "Picasso")
 METHODS = {"SepCE": 3, "SRS_ME": 1}  # concepts that are erased; the others are protected
-LR, STEPS = 0.1, 3
+LR, STEPS = 0.1, 2
 
 
 def run(settings: Settings) -> list[dict]:
@@ -37,33 +38,35 @@ def run(settings: Settings) -> list[dict]:
 
 
 def measure(name: str, method: str, settings: Settings) -> dict:
+    """Each part in a process of its own: at SD v1's size, one of them takes most of a small machine's memory."""
     import torch
 
-    from benchmarks import models
-    from benchmarks.machine import trained_alone
+    from benchmarks.machine import child, trained_alone
 
     side = 8 if settings.quick else 16
     if name == "sd-v1" and not settings.quick:
         side = settings.latents or (64 if settings.device.startswith("cuda") else 16)
-    # first, as the forms are also compared there
-    memory = trained_alone("benchmarks.sepce", [name, method, settings.device, torch.get_num_threads(), side])
-    frozen = models.load(name, settings.device)
-    same = copy.deepcopy(frozen, {id(p): p for p in frozen.parameters()})  # the same memory: neither changes a weight
-    task = Task(frozen, name, method)
-    forms = {"ours": task.ours(same), "peer": TwoModels(models.load(name, settings.device), frozen, task)}
-    for model in (same, frozen, forms["peer"].model):  # texts are encoded; at SD v1's size memory is short
-        model.first_stage_model = model.cond_stage_model = None
-    calls = {form: updates(trainer, side) for form, trainer in forms.items()}
-    times = interleave(calls, settings.device, 2 * settings.seconds, (1, 1) if settings.quick else (2, 60))
-    return {
-        "method": method,
-        "model": name,
-        "latents": f"{side}x{side}",
-        "bases": len(task.bases[0].bases),
-        "skipped": forms["ours"].objective.unseen_by_empty,
-        **compare(times),
-        **memory,
-    }
+    arguments = [name, method, settings.device, torch.get_num_threads(), side]
+    memory = trained_alone("benchmarks.sepce", arguments)  # first, as the forms' losses are compared there
+    timed = child(["benchmarks.sepce", "times", *arguments, 0 if settings.quick else 2 * settings.seconds])
+    facts = {"method": method, "model": name, "latents": f"{side}x{side}", "bases": timed["bases"]}
+    return facts | {"skipped": timed["skipped"]} | compare(timed["times"]) | memory
+
+
+def timed(name: str, method: str, device: str, side: int, seconds: float) -> dict:
+    """Times of both forms in turns, on one copy of the weights, which neither changes; `seconds` 0: one pair."""
+    import torch
+
+    from benchmarks import models
+
+    model = models.load(name, device)
+    task = Task(model, name, method)
+    model.first_stage_model = model.cond_stage_model = None  # texts are encoded
+    others = [copy.deepcopy(model, {id(p): torch.nn.Parameter(p.data) for p in model.parameters()}) for _ in range(2)]
+    ours, peer = task.ours(model), TwoModels(*others, task)
+    calls = {form: updates(trainer, side) for form, trainer in zip(FORMS, (ours, peer), strict=True)}
+    times = interleave(calls, device, seconds, (2, 60) if seconds else (1, 1))
+    return {"times": times, "bases": len(task.bases[0].bases), "skipped": ours.objective.unseen_by_empty}
 
 
 class Task:
@@ -72,7 +75,8 @@ class Task:
     def __init__(self, model, name: str, method: str):
         from methods.sepce.sepce import SepceOptions
 
-        self.encode, bases = (toy if name == "toy" else random_texts)(model)
+        encode, bases = (toy if name == "toy" else random_texts)(model)
+        self.encode = {text: encode(text) for text in ("", *CONCEPTS)}.__getitem__  # the encoder is not needed any more
         self.bases = bases[: METHODS[method]]
         # numbers with which few steps change the losses: what the two forms make of them is compared
         how = {} if method == "SepCE" else {"reg": "delta_l1", "balance": "none"}
@@ -191,7 +195,7 @@ class TwoModels:
         return sum((w @ self.scaled[j].float()).abs().sum() for w in own) / len(own)
 
 
-def main(form: str, name: str, method: str, device: str, threads: str, side: str) -> None:
+def main(what: str, name: str, method: str, device: str, threads: str, side: str, seconds: str = "0") -> None:
     import torch
 
     from benchmarks import closed_form, machine, models  # noqa: F401
@@ -199,11 +203,14 @@ def main(form: str, name: str, method: str, device: str, threads: str, side: str
     from methods.sepce import sepce_run, training  # noqa: F401  (imports are not what is measured)
 
     torch.set_num_threads(int(threads))
+    if what == "times":
+        print(json.dumps(timed(name, method, device, int(side), float(seconds))))
+        return
     before = machine.reset_peak(device)
     model = models.load(name, device)
     task = Task(model, name, method)
-    trainer = task.ours(model) if form == FORMS[0] else TwoModels(model, models.load(name, device), task)
-    trained = trainer.objective.trained if form == FORMS[0] else trainer.trained
+    trainer = task.ours(model) if what == "ours" else TwoModels(model, models.load(name, device), task)
+    trained = trainer.objective.trained if what == "ours" else trainer.trained
     update = updates(trainer, int(side))
     losses = [update()["loss"]]
     gradients = [
