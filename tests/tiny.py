@@ -76,8 +76,8 @@ def tiny_config() -> dict:
     return copy.deepcopy(_CONFIG)
 
 
-def tiny_model(seed: int = 0):
-    """A LatentDiffusion of ``tiny_config`` in eval mode on the CPU.
+def tiny_model(seed: int = 0, config: dict | None = None):
+    """A LatentDiffusion of ``tiny_config``, or of a changed one, in eval mode on the CPU.
 
     All weights are random, those that are built as zero (the last layer of every residual branch) included: a model
     whose output is exactly zero hides every mistake.
@@ -86,11 +86,21 @@ def tiny_model(seed: int = 0):
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = instantiate_from_config(tiny_config()["model"])
+        model = instantiate_from_config((config or tiny_config())["model"])
         for p in model.parameters():
             if p.ndim > 1 and not p.detach().any():
                 torch.nn.init.normal_(p.detach(), std=p[0].numel() ** -0.5)
     return model.eval()
+
+
+def model_of_short_prompts(tokens: int = 8, levels: int = 2):
+    """`tiny_model` with prompts of few tokens, so that its 32 dimensions hold several: three of 8, which share their first,
+    leave 10. levels: of the UNet; with one it is half as large."""
+    config = tiny_config()
+    params = config["model"]["params"]
+    params["cond_stage_config"]["params"]["max_length"] = tokens
+    params["unet_config"]["params"] |= {"channel_mult": [1] * levels, "attention_resolutions": [1, 2][:levels]}
+    return tiny_model(config=config)
 
 
 def save_tiny_config(path):

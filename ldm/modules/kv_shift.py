@@ -59,11 +59,11 @@ class Shift:
     @contextlib.contextmanager
     def suspended(self):
         """The network without the shifts. Nothing that is run here may be recomputed for a gradient later."""
-        self.on = False
+        before, self.on = self.on, False
         try:
             yield
         finally:
-            self.on = True
+            self.on = before
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from erasure import errors
 from erasure.errors import UserError
 from methods.sepce import command
+from methods.sepce.bases_command import file_of
 from methods.sepce.SepCE import add_term_flags
 
 
@@ -41,6 +42,8 @@ def concepts(arguments: argparse.Namespace) -> list[str]:
         raise UserError("--prompt: a scene's concepts have numbers; SepCE.py erases any by name")
     names = command.chosen_concepts(arguments)
     scene = Path(arguments.bases_dir).expanduser() / "scene" / f"scene{arguments.scenei}" / str(arguments.timei)
+    if not (file := file_of(scene, str(arguments.erased_index))).is_file():
+        raise UserError(f"{file}: no such file of bases; SRSME_Solution.py writes it for the same scene")
     arguments.bases_dir = str(scene)
     return names
 
@@ -50,11 +53,10 @@ def make_objective(model, encode, settings):
 
     from methods.sepce import bases, sepce_run
 
-    file = sepce_run.file_of(settings["bases_dir"], str(settings["erased_index"]))
-    found = bases.read(file, bases.encoder_id(model), settings["max_base"])
+    file = file_of(settings["bases_dir"], str(settings["erased_index"]))
+    found = sepce_run.read_for(settings.concepts[0], file, bases.encoder_id(model), settings["max_base"])
     own = settings.own | {"reg": "delta_l1", "balance": "none", "thresholds": [settings["threshold"]]}
-    named = replace(found, concept=settings.concepts[0])  # a pickle stream does not say
-    return sepce_run.objective(model, encode, replace(settings, own=own), [named])
+    return sepce_run.objective(model, encode, replace(settings, own=own), [found])
 
 
 def work(task):

@@ -2,13 +2,14 @@
 
 python methods/sepce/SepCE.py --lr 1e-2 --scale_factor 1e-4 --reg_beta 3e-5 --devices '0,1'                 # as published
 python methods/sepce/SepCE.py --concepts 'van gogh,picasso,golf ball'                   # the embedded model, its preset
-python methods/sepce/SepCE.py --concepts 'Caravaggio' --known 'VanGogh,Cezanne'         # one more, erased later
+python methods/sepce/SepCE.py --concepts 'Caravaggio' --known 'VanGogh,Cezanne' --exp_name later        # one more
 python methods/sepce/SepCE.py --mode separate --protect 'watermark SRS-ME;CCS 2024'     # one term after the other
 
 Lists are divided by ',' or, with one in them, by ';'. What was erased is restored with Merge_model.py --edits NAME --restore.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -51,15 +52,17 @@ def build_parser() -> argparse.ArgumentParser:
     add_term_flags(training, "SepCE")
     training.add_argument(
         "--thresholds", type=numbers, metavar="LIST",
-        help="tau of each concept, or one for all (default: published 0,0.00015,0; for other concepts 0)",
+        help="tau of each concept, or one for all; a list that begins with a minus as in --thresholds=-1e-5,0 "
+        "(default: published 0,0.00015,0; for other concepts 0)",
     )  # fmt: skip
     training.add_argument(
         "--reg", choices=_REGULARISERS,
         help="what is kept small: coefficients, or the change of weights (default: coef_mean; delta_l1 with separate)",
     )  # fmt: skip
     training.add_argument(
-        "--balance", choices=_BALANCES, default="first",
-        help="directions relative to the first concept's, or (paper) to the largest (default: %(default)s)",
+        "--balance", choices=_BALANCES,
+        help="directions relative to the first concept's, or (paper) to the largest (default: first; no matter when "
+        "separate)",
     )  # fmt: skip
     return parser
 
@@ -69,39 +72,56 @@ def add_term_flags(training, method: str) -> None:
     training.add_argument(
         "--momentum", type=float, default=0.9, help="of the running average that stops (default: %(default)g)"
     )
-    training.add_argument(
-        "--min_iter", type=int, default=11, help="at least so many steps and one are made (default: %(default)s)"
-    )
+    # one image a step is little: on the embedded model, an early average below the threshold is chance
+    command.add_preset_flag(training, method, "min_iter", "at least so many steps and one are made")
 
 
 def numbers(text: str) -> list[float]:
     try:
-        return [float(item) for item in bases_command.as_list(text)]
+        values = [float(item) for item in bases_command.as_list(text)]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,0.00015,0") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,0.00015,0")
+    return values
 
 
 def concepts(arguments: argparse.Namespace) -> list[str]:
-    """--concepts; fills in what depends on them. UserError for a name that is there twice, or protected too."""
+    """--concepts; fills in what depends on them. UserError for a name that is there twice, or protected too, and for what
+    else no run could use."""
     names = arguments.concepts
     plain = ["".join(name.split()).casefold() for name in names]
     if not names or len(set(plain)) < len(plain):
         raise UserError(f"--concepts {', '.join(names)!r}: give different names, at least one")
     for other in (*arguments.known, *arguments.protect):
-        if other in names:
+        if other.casefold() in (name.casefold() for name in names):  # which is one prompt to the encoder
             raise UserError(f"{other!r} is to be erased and to see nothing of it: leave it out of one list")
-    for wording in arguments.protect_as or ():
-        if wording.count("{}") != 1 or "{" in wording.replace("{}", "") or "}" in wording.replace("{}", ""):
-            raise UserError(f"--protect_as {wording!r}: a wording has one {{}} for the name")
     if arguments.thresholds is None and names != bases_command.as_list(CONCEPTS):
         arguments.thresholds = [0.0]
-    if arguments.thresholds and len(arguments.thresholds) not in (1, len(names)):
+    if arguments.thresholds is not None and len(arguments.thresholds) not in (1, len(names)):
         raise UserError(
             f"{len(arguments.thresholds)} --thresholds for {len(names)} concepts: give one, or one for each"
         )
+    _check_null_space(arguments)
     if arguments.reg is None:
         arguments.reg = "coef_mean" if arguments.mode == "joint" else "delta_l1"
     return names
+
+
+def _check_null_space(arguments: argparse.Namespace) -> None:
+    """UserError for wordings without a place for the name, missing files of bases, and flags that contradict them."""
+    for wording in [""] if arguments.protect_as == [] else arguments.protect_as or ():
+        if wording.count("{}") != 1 or "{" in wording.replace("{}", "") or "}" in wording.replace("{}", ""):
+            raise UserError(f"--protect_as {wording!r}: a wording has one {{}} for the name")
+    if not arguments.bases_dir:
+        return
+    if arguments.basis is not None or arguments.tolerance is not None:
+        raise UserError(
+            "--bases_dir holds bases that are solved: --basis and --tolerance are generate_bases.py's to take"
+        )
+    for name in arguments.concepts:
+        if not (file := bases_command.file_of(arguments.bases_dir, name)).is_file():
+            raise UserError(f"{file}: no such file of bases, nor one of .pickle; generate_bases.py writes them")
 
 
 def make_objective(model, encode, settings):

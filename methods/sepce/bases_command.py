@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from erasure import runs
 from erasure.base_flags import add_base_flags, load_base
+from erasure.training.naming import name_part
 from methods.sepce import NULL_SPACES
 
 
@@ -54,6 +56,13 @@ def as_list(text: str) -> list[str]:
     """Items divided by ';' where there is one, else by ','; blanks around them do not count."""
     items = [item.strip() for item in text.split(";" if ";" in text else ",")]
     return [item for item in items if item]
+
+
+def file_of(folder: str | Path, name: str) -> Path:
+    """{name}.safetensors in a folder, or the published {name}.pickle where only that is there."""
+    suffixes = (".safetensors", ".pickle")
+    files = [runs.find(Path(folder).expanduser() / f"{name_part(name)}{suffix}") for suffix in suffixes]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def run(args: argparse.Namespace, jobs: Sequence[Job]) -> int:

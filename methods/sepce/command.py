@@ -159,6 +159,7 @@ class Task:
     settings: Any  # SepceSettings
     folder: Path  # of the run
     make_objective: Callable
+    current: Path | None = None  # folder of the run that is being trained
 
     def train(self, settings=None, folder: Path | None = None) -> Run:
         """Train into a run's folder, go on there or find the finished run, and write the published files that are wanted.
@@ -212,7 +213,7 @@ def main(
     try:
         folders = work(task)
     except KeyboardInterrupt:
-        kept = (task.current / "checkpoint.safetensors").is_file()
+        kept = ((task.current or folder) / "checkpoint.safetensors").is_file()
         print(f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr)
         return errors.INTERRUPTED
 

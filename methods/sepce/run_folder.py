@@ -73,17 +73,20 @@ class RunFolder(run_folder.RunFolder):
         return f"ended after {facts['steps']} steps, in {facts['seconds']:.0f} s: {why}{more}"
 
     def weights_files(self, suffix: str) -> tuple[Path, Path]:
-        """The published files: the UNet under diffusers' names, and the whole model under CompVis'.
-
-        Published: under one name, so that the first was written over the second.
-        """
-        name = self.path.name
-        return self.path / f"{name}.{suffix}", self.path / f"compvis-{name}.{suffix}"
+        return weights_files(self.path, suffix)
 
     def publish(self, model, identity, edit: edits.Edit) -> None:
         """Write those of the published files that are wanted and not there yet; the model must be the base."""
         if self.settings.save_format != "edit":
             publish(model, identity, edit, self.weights_files(self.settings.save_format))
+
+
+def weights_files(folder: Path, suffix: str) -> tuple[Path, Path]:
+    """The published files of a run's folder: the UNet under diffusers' names, and the whole model under CompVis'.
+
+    Published: under one name, so that the first was written over the second.
+    """
+    return folder / f"{folder.name}.{suffix}", folder / f"compvis-{folder.name}.{suffix}"
 
 
 def publish(model, identity, edit: edits.Edit, files: tuple[Path, Path]) -> None:

@@ -6,7 +6,7 @@ term is unseen by the prompts of the others, and by the empty one. With one conc
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from methods.sepce.objectives import Encode, MomentumStop, Objective, Terms, mea
 
 BALANCES = ("first", "paper", "none")
 REGULARISERS = ("coef_mean", "delta_l1")
-_UNSEEN = 1e-5  # of a prompt's states: below this, a basis solved in 24 bits passes too
+UNSEEN = 1e-5  # of a prompt's states: below this, a basis solved in 24 bits passes too
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class SepCE(Objective):
     """loss = sum_j active_j (balance_j * mean(r_j * r0_j) + reg_beta * reg_j) / sum_j active_j
 
     r_j is what concept j adds to the prediction of the network with all terms, r0_j without. A concept stops being active
-    when the running average of its first term is below its threshold; what its term was then is the result.
+    when the running average of its first term is below its threshold; what its term was then is the result. UserError for
+    thresholds of another number, and for bases of another model.
     """
 
     method = "sepce"
@@ -53,13 +54,13 @@ class SepCE(Objective):
             raise UserError(f"{len(thresholds)} thresholds for {len(bases)} concepts: give one, or one for each")
         self.bases, self.options = list(bases), options
         self.concepts = [found.concept for found in bases]
-        self.scaled = [(options.scale_factor * found.bases).to(self.device, torch.float32) for found in bases]
         layers = kv_shift.cross_attentions(self.unet)
         self.projections = {
             f"{name}.{which}.weight": getattr(layer, which)
             for name, layer in layers.items()
             for which in ("to_k", "to_v")
         }
+        self.scaled = [self._scaled(found) for found in bases]
         self.coefficients = [
             {
                 name: torch.zeros(p.weight.shape[0], len(base), device=self.device)
@@ -72,9 +73,17 @@ class SepCE(Objective):
             self.empty = encode("").to(self.device)
             self.texts = torch.cat([encode(concept).to(self.device) for concept in self.concepts])
         # then the network with the terms predicts the same for it, and no gradient comes from there
-        self.unseen_by_empty = all(passing(self.empty, base) < _UNSEEN for base in self.bases)
+        self.unseen_by_empty = all(passing(self.empty, base) < UNSEEN for base in self.bases)
+        self.unseen = [self.unseen_by_empty and self._unseen_by_others(j) for j in range(len(bases))]
         self.stops = [MomentumStop(options.momentum, tau, options.min_iter, options.iter_break) for tau in thresholds]
         self.results: list[dict[str, Any] | None] = [None] * len(self.concepts)  # of concepts that have stopped
+        self.steps = 0
+
+    def _scaled(self, found: Bases) -> Tensor:
+        return (self.options.scale_factor * found.bases).to(self.device, torch.float32)
+
+    def _unseen_by_others(self, j: int) -> bool:
+        return all(passing(text, self.bases[j]) < UNSEEN for k, text in enumerate(self.texts.split(1)) if k != j)
 
     @property
     def active(self) -> list[int]:
@@ -135,24 +144,26 @@ class SepCE(Objective):
     # ---- stopping ---------------------------------------------------------------------------------------------------
 
     def finished(self, iteration: int, numbers: dict[str, float]) -> bool:
+        self.steps = iteration + 1
         for j in self.active:
             if self.stops[j].finished(iteration):
-                self.results[j] = self._result(j) | {"steps": iteration + 1}
+                self.results[j] = self._result(j, self.stops[j].below)
                 self._hold(j)
         return not self.active
 
-    def _result(self, j: int) -> dict[str, Any]:
+    def _result(self, j: int, stopped: bool) -> dict[str, Any]:
         """The term as it is now, and how it got there."""
-        stop = self.stops[j]
+        facts = {"stopped": stopped, "steps": self.steps, "momentum": self.stops[j].momentum}
         tensors = {name: w.detach().clone() for name, w in self.coefficients[j].items()}
-        return {"tensors": tensors, "stopped": stop.below, "momentum": stop.momentum, "threshold": stop.threshold}
+        return {"tensors": tensors, "threshold": self.stops[j].threshold} | facts
 
     def _hold(self, j: int) -> None:
-        """Where terms do meet a little, the others are to be trained beside the result, not beside what drifts on.
+        """Where its term is seen by the texts of the training, the others are to be trained beside the result, not beside
+        what drifts on.
 
         Published: a stopped term goes on moving, driven by old gradients; that is kept where nobody sees it.
         """
-        if not self.unseen_by_empty:
+        if not self.unseen[j]:
             for w in self.coefficients[j].values():
                 w.requires_grad_(False)
                 w.grad = None
@@ -160,12 +171,23 @@ class SepCE(Objective):
     # ---- state and result -------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """With the bases: solved again elsewhere, the orthonormal ones could be turned, and the coefficients mean nothing."""
         done = {j: result for j, result in enumerate(self.results) if result is not None}
-        tensors = {f"{j}.{name}": w for j, result in done.items() for name, w in result["tensors"].items()}
+        tensors = {f"{j}.basis": found.bases for j, found in enumerate(self.bases)}
+        tensors |= {f"{j}.{name}": w for j, result in done.items() for name, w in result["tensors"].items()}
         facts = {str(j): {k: v for k, v in result.items() if k != "tensors"} for j, result in done.items()}
-        return tensors, {"momenta": [stop.momentum for stop in self.stops], "results": facts}
+        numbers = {"steps": self.steps, "momenta": [stop.momentum for stop in self.stops], "results": facts}
+        return tensors, numbers | {"bases": [solved_for(found) for found in self.bases]}
 
     def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        for j, (found, began_with) in enumerate(zip(self.bases, numbers["bases"], strict=True)):
+            if solved_for(found) != began_with:
+                raise UserError(
+                    f"the basis of {found.concept!r} is not the one that the run began with: --force starts again"
+                )
+            self.bases[j] = replace(found, bases=tensors[f"{j}.basis"].cpu())
+            self.scaled[j].copy_(self._scaled(self.bases[j]))
+        self.steps = numbers["steps"]
         for stop, momentum in zip(self.stops, numbers["momenta"], strict=True):
             stop.momentum = momentum
         for key, facts in numbers["results"].items():
@@ -177,7 +199,7 @@ class SepCE(Objective):
         """Every concept's term. One that never stopped is as training left it (published: zeros), and says so."""
         found = []
         for j, bases in enumerate(self.bases):
-            result = self.results[j] or self._result(j)
+            result = self.results[j] or self._result(j, stopped=False)
             facts = {name: value for name, value in result.items() if name != "tensors"}
             tensors = {name: w.cpu() for name, w in result["tensors"].items()}
             scale = self.options.scale_factor
@@ -196,9 +218,17 @@ def balance(norms: Tensor, how: str) -> Tensor:
 
 
 def passing(states: Tensor, bases: Bases) -> float:
-    """The largest row of states S^T, relative to the largest row of states [1, L, D]."""
-    rows = states.detach().to("cpu", torch.float64)[0]
+    """The largest row of states S^T, relative to the largest row of states [..., L, D]. UserError for another D."""
+    rows = states.detach().to("cpu", torch.float64).flatten(0, -2)
+    if rows.shape[1] != bases.bases.shape[1]:
+        dims = f"{bases.bases.shape[1]} dimensions, the model's conditioning of {rows.shape[1]}"
+        raise UserError(f"the basis of {bases.concept!r} is of {dims}")
     return float((rows @ bases.bases.T).norm(dim=1).max() / rows.norm(dim=1).max())
+
+
+def solved_for(bases: Bases) -> list[Any]:
+    """What tells a basis from that of another run."""
+    return [list(bases.prompts), list(bases.bases.shape), bases.method, bases.tolerance]
 
 
 def about(bases: Bases) -> dict[str, Any]:

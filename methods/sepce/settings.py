@@ -64,8 +64,17 @@ class SepceSettings:
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise UserError(f"{name} must be a number, not {value}")
-        if self.lr <= 0:
-            raise UserError(f"lr must be greater than 0, not {self.lr}")
+        positive = {"lr": self.lr} | {name: self.own[name] for name in ("scale_factor",) if name in self.own}
+        for name, value in positive.items():
+            if value <= 0:
+                raise UserError(f"{name} must be greater than 0, not {value}")
+        for name, value in self.own.items():
+            if name in ("reg_beta", "min_iter") and value < 0:
+                raise UserError(f"{name} must not be negative, as {value} is")
+            if name == "momentum" and not 0 <= value < 1:
+                raise UserError(f"momentum must be at least 0 and less than 1, not {value}")
+            if name == "max_base" and value is not None and value < 1:
+                raise UserError(f"max_base must be at least 1, not {value}")
         if self.seed is not None and self.seed < 0:
             raise UserError(f"seed must not be negative, as {self.seed} is")
 

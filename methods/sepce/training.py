@@ -121,6 +121,8 @@ class Trainer:
     @torch.no_grad()
     def go_on_from(self, progress: Progress) -> None:
         trained = self.objective.trained
+        # first: it refuses what another objective has left
+        self.objective.load({name: tensor.clone() for name, tensor in progress.objective.items()}, progress.numbers)
 
         def like(name: str, value: Tensor) -> Tensor:
             # in memory of its own and laid out as the parameter: what was read is a view of the file, and contiguous
@@ -140,7 +142,6 @@ class Trainer:
         }
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.objective.load({name: tensor.clone() for name, tensor in progress.objective.items()}, progress.numbers)
         self.rows, self.finished = list(progress.rows), progress.finished
 
 

@@ -10,9 +10,8 @@ from erasure.base_models import BaseIdentity
 from erasure.edits import Part, context_projections
 from erasure.errors import UserError
 from erasure.runs import tensors_sha256
-from ldm.util import instantiate_from_config
 from methods.sepce.nullspace import nullspace_basis
-from tests.tiny import tiny_config, tiny_model
+from tests.tiny import model_of_short_prompts
 
 UNET = "model.diffusion_model."
 CONCEPTS = ("VanGogh", "Cezanne", "Picasso")
@@ -21,14 +20,7 @@ TOKENS = 8  # of a prompt: three prompts, which share their first, leave 32 - 22
 
 @pytest.fixture(scope="module")
 def model():
-    """The tiny model with short prompts, so that its 32 dimensions hold several."""
-    config = tiny_config()["model"]
-    config["params"]["cond_stage_config"]["params"]["max_length"] = TOKENS
-    short = instantiate_from_config(config).eval()
-    weights = tiny_model().state_dict()
-    own = short.state_dict()
-    short.load_state_dict({k: v[: own[k].shape[0]] if v.shape != own[k].shape else v for k, v in weights.items()})
-    return short
+    return model_of_short_prompts(TOKENS)
 
 
 @pytest.fixture(scope="module")
