@@ -25,7 +25,9 @@ def link(source: Path, target: Path, copy: bool = False, overwrite: bool = False
         if same(source, target):
             return False
         if not overwrite:
-            raise UserError(f"{target} is another picture than {source}: remove it, or have it replaced (make_dataset.py --overwrite)")
+            raise UserError(
+                f"{target} is another picture than {source}: remove it, or have it replaced (make_dataset.py --overwrite)"
+            )
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
         return True
