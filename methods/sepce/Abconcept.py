@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def make_objective(model, encode, settings):
-    from methods.sepce.abconcept import Abconcept
+    from methods.sepce.objectives.abconcept import Abconcept
 
     return Abconcept(model, encode, settings.concepts[0], settings.iter_break)
 

@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def make_objective(model, encode, settings):
-    from methods.sepce.cie import CiE
+    from methods.sepce.objectives.cie import CiE
 
     return CiE(
         model, encode, settings.concepts[0], settings["reg_beta"], settings["threshold"], settings.iter_break,

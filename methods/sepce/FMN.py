@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def make_objective(model, encode, settings):
-    from methods.sepce.fmn import FMN
+    from methods.sepce.objectives.fmn import FMN
 
     return FMN(model, encode, settings.concepts[0], settings.iter_break)
 

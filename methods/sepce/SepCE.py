@@ -21,7 +21,7 @@ from erasure.errors import UserError
 from methods.sepce import NULL_SPACES, bases_command, command
 
 CONCEPTS = "VanGogh,Cezanne,Picasso"
-_REGULARISERS, _BALANCES = ("coef_mean", "delta_l1"), ("first", "paper", "none")  # of methods.sepce.sepce
+_REGULARISERS, _BALANCES = ("coef_mean", "delta_l1"), ("first", "paper", "none")  # of methods.sepce.objectives.sepce
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ A script adds its own flags and says how its objective is made:
         return parser
 
     def make_objective(model, encode, settings):         # SepceSettings; its own flags are settings["threshold"] ...
-        from methods.sepce.cie import CiE
+        from methods.sepce.objectives.cie import CiE
         return CiE(model, encode, settings.concepts[0], ..., iterations=settings.iter_break)
 
     def main(argv=None):

@@ -16,8 +16,8 @@ from erasure.training.run_folder import base_difference
 from methods.sepce import WRITERS, bases, subset_suffix
 from methods.sepce.bases_command import file_of
 from methods.sepce.command import Task
+from methods.sepce.objectives.sepce import UNSEEN, SepCE, SepceOptions, passing
 from methods.sepce.run_folder import publish, weights_files
-from methods.sepce.sepce import UNSEEN, SepCE, SepceOptions, passing
 from methods.sepce.settings import SepceSettings
 
 ALL_SUBSETS = 3  # of at most so many concepts every selection is written, as published; of more, single ones and all

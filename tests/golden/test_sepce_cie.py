@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.sepce.cie import CiE
+from methods.sepce.objectives.cie import CiE
 from tests.golden.golden_data import load
 from tests.golden.numeric import assert_relative_to_max
 from tests.golden.sepce_model import GoldenModel, check_numbers, check_step, check_tensors, replay, step_of

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.sepce.fmn import FMN
+from methods.sepce.objectives.fmn import FMN
 from tests.golden.golden_data import load
 from tests.golden.numeric import assert_relative_to_max
 from tests.golden.sepce_model import GoldenModel, check_numbers, check_step, replay, step_of

@@ -5,7 +5,7 @@ import torch
 from erasure import edits
 from methods.sepce import run_name
 from methods.sepce.bases import Bases
-from methods.sepce.sepce import SepCE, SepceOptions
+from methods.sepce.objectives.sepce import SepCE, SepceOptions
 from tests.golden.golden_data import load
 from tests.golden.numeric import assert_close, assert_relative_to_max
 from tests.golden.sepce_model import GoldenModel, check_numbers, replay, step_of

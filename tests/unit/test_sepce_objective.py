@@ -18,8 +18,8 @@ from erasure.text_states import TextStates
 from ldm.modules import kv_shift
 from methods.sepce import bases
 from methods.sepce.images import ConceptImages
+from methods.sepce.objectives.sepce import SepCE, SepceOptions, balance, passing
 from methods.sepce.run_folder import RunFolder
-from methods.sepce.sepce import SepCE, SepceOptions, balance, passing
 from methods.sepce.settings import SepceSettings
 from methods.sepce.training import Step, Trainer, text_encoder, train
 from tests.tiny import model_of_short_prompts

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from erasure.errors import UserError
 from ldm.modules.kv_shift import cross_attentions
 from methods.sepce import objectives
-from methods.sepce.abconcept import Abconcept
-from methods.sepce.cie import CiE
-from methods.sepce.fmn import FMN
 from methods.sepce.objectives import MomentumStop
+from methods.sepce.objectives.abconcept import Abconcept
+from methods.sepce.objectives.cie import CiE
+from methods.sepce.objectives.fmn import FMN
 from tests.tiny import tiny_model
 
 NUMBERS = st.floats(-10, 10, width=32)
