@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erasure.devices import choose_device, parse_devices
 from erasure.errors import UserError
 from methods.esd import BROAD_METHODS, BROAD_PRESETS, PRESETS, TRAIN_METHODS
-from methods.esd.devices import choose_device, parse_devices
 from methods.esd.settings import EsdSettings, differences
 
 
