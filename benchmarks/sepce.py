@@ -34,7 +34,8 @@ LR, STEPS = 0.1, 2
 
 
 def run(settings: Settings) -> list[dict]:
-    return [measure(name, method, settings) for name in settings.chosen_models(["toy"]) for method in METHODS]
+    methods = list(METHODS)[: 1 if settings.quick else None]
+    return [measure(name, method, settings) for name in settings.chosen_models(["toy"]) for method in methods]
 
 
 def measure(name: str, method: str, settings: Settings) -> dict:
@@ -73,7 +74,7 @@ class Task:
     """What is trained: concepts, their bases, the states of the texts."""
 
     def __init__(self, model, name: str, method: str):
-        from methods.sepce.sepce import SepceOptions
+        from methods.sepce.objectives.sepce import SepceOptions
 
         encode, bases = (toy if name == "toy" else random_texts)(model)
         self.encode = {text: encode(text) for text in ("", *CONCEPTS)}.__getitem__  # the encoder is not needed any more
@@ -83,7 +84,7 @@ class Task:
         self.options = SepceOptions(scale_factor=1e-2, reg_beta=1e-3, iter_break=10**9, **how)
 
     def ours(self, model):
-        from methods.sepce.sepce import SepCE
+        from methods.sepce.objectives.sepce import SepCE
         from methods.sepce.training import Trainer
 
         objective = SepCE(model, self.encode, self.bases, [float("-inf")] * len(self.bases), self.options)
