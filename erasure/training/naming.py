@@ -19,6 +19,8 @@ def name_part(prompt: str, blanks: bool = True) -> str:
     """
     word = prompt if blanks else prompt.replace(" ", "")
     word = "".join("_" if c in _FORBIDDEN or ord(c) < 32 else c for c in word)
+    if not word.strip("."):
+        word = word.replace(".", "_")  # . and .. are other folders
     if len(word.encode()) > _BYTES:
         digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
         word = word.encode()[:_KEPT].decode(errors="ignore") + "~" + digest

@@ -185,7 +185,11 @@ def select(edit, compose: str | None, restore: str | None):
         if not numbers or not known.keys() >= set(numbers):
             raise UserError(f"--compose {compose!r}: give some of the numbers 1 to {len(known)}")
         return edits.keep(edit, [known[n] for n in numbers])
-    return edits.drop(edit, as_list(restore)) if restore is not None else edit
+    if restore is None:
+        return edit
+    if not as_list(restore):
+        raise UserError(f"--restore {restore!r}: name a concept, one of {', '.join(edit.concepts)}")
+    return edits.drop(edit, as_list(restore))
 
 
 def print_parts(parts) -> None:

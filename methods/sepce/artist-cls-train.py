@@ -107,6 +107,8 @@ def read_classes(args: argparse.Namespace, path: Path) -> class_lists.ClassList:
 
 def main() -> int:
     args = build_parser().parse_args()
+    if args.workers is not None and args.workers < 0:
+        raise UserError(f"--workers must not be negative, as {args.workers} is")
     path = runs.find(args.path)
     classes = read_classes(args, path)
 
@@ -142,7 +144,12 @@ def main() -> int:
         return networks.with_new_head(trunk, len(classes)) if trunk else networks.build(architecture, len(classes))
 
     workers = min(8, (os.cpu_count() or 1) - 1) if args.workers is None else args.workers
-    note = run.train(network, start, device, workers)
+    try:
+        note = run.train(network, start, device, workers)
+    except KeyboardInterrupt:
+        kept = run.resume_file.is_file()
+        print(f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr)
+        return errors.INTERRUPTED
     import numpy as np
 
     confusion = np.array(note["confusion"])

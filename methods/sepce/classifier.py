@@ -51,6 +51,8 @@ class TrainingSettings:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.lr_min <= self.lr_max < float("inf") or not self.lr_max:
             raise UserError(f"learning rates must be 0 <= lr-min <= lr-max, not {self.lr_min} and {self.lr_max}")
+        if not 0 <= self.seed < 2**32:  # Shuffled multiplies it
+            raise UserError(f"seed must be from 0 to {2**32 - 1}, not {self.seed}")
         if self.weight_decay < 0 or not 0 <= self.momentum < 1:
             raise UserError("weight-decay must not be negative, and momentum be from 0 to below 1")
 

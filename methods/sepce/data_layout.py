@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def find_drawn(path: Path, classes: ClassList, allow_missing: bool = False) -> l
         elif not allow_missing:
             raise UserError(
                 f"no pictures of class {one.index} ({one.name}) in {folder}: python eval-scripts/generate-data.py "
-                f"--prompt '{one.prompt}' --model_name '{one.index}' --save_path '{path}' (--allow_missing: do without)"
+                f"--prompt {shlex.quote(one.prompt)} --model_name '{one.index}' --save_path {shlex.quote(str(path))} "
+                "(--allow_missing: do without)"
             )
     if not found:
         raise UserError(f"{path} holds no pictures of any class")

@@ -4,6 +4,7 @@ W = W_0 + sum_i (W_i - W_0). Weights of separable edits need none of this: their
 (`erasure.edits.compose`).
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,15 @@ def write(edit: Edit, folder: Path, save_format: str, base: Base | None, force: 
 
 def is_merge(folder: Path) -> bool:
     """Whether a run folder holds a merged model, which nobody has trained."""
-    return (folder / SETTINGS).is_file() and read_json(folder / SETTINGS).get("method") == METHOD
+    return _settings(folder).get("method") == METHOD
+
+
+def _settings(folder: Path) -> dict:
+    """What a run folder says of itself; {} where it says nothing that can be read."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found = read_json(folder / SETTINGS)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -185,8 +194,6 @@ def _differs(edit: Edit, folder: Path) -> bool:
     """Whether files of another model are in the way."""
     if not any(file.exists() for file in _files(folder)):
         return False
-    if not (folder / SETTINGS).is_file():
-        return True
-    found, names = read_json(folder / SETTINGS), ("method", "concepts", "settings")
+    found, names = _settings(folder), ("method", "concepts", "settings")
     same = [json.dumps(found.get(name)) == json.dumps(getattr(edit, name)) for name in names]
     return not all(same) or found["base"].get("sha256") != edit.base.get("sha256")
