@@ -18,7 +18,6 @@ from erasure import errors
 from erasure.errors import UserError
 from methods.sepce import command
 from methods.sepce.bases_command import file_of
-from methods.sepce.SepCE import add_term_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("scale_factor", "threshold"):
         text = {"scale_factor": "beta: length of the basis vectors", "threshold": "tau: training ends below it"}[name]
         command.add_preset_flag(training, "SRS_ME", name, text)
-    add_term_flags(training, "SRS_ME")
+    command.add_term_flags(training, "SRS_ME")
     scene = parser.add_argument_group("scene")
     scene.add_argument("--scenei", type=int, required=True, metavar="S", help="number of the scene")
     scene.add_argument("--timei", type=int, required=True, metavar="T", help="time in it")

@@ -49,11 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="all terms at once, or each concept's alone (default: %(default)s)",
     )  # fmt: skip
     command.add_preset_flag(training, "SepCE", "scale_factor", "beta: length of the basis vectors")
-    add_term_flags(training, "SepCE")
+    command.add_term_flags(training, "SepCE")
     training.add_argument(
         "--thresholds", type=numbers, metavar="LIST",
         help="tau of each concept, or one for all; a list that begins with a minus as in --thresholds=-1e-5,0 "
-        "(default: published 0,0.00015,0; for other concepts 0)",
+        "(default: published 0,0.00015,0; for other concepts and for the embedded model 0)",
     )  # fmt: skip
     training.add_argument(
         "--reg", choices=_REGULARISERS,
@@ -65,15 +65,6 @@ def build_parser() -> argparse.ArgumentParser:
         "separate)",
     )  # fmt: skip
     return parser
-
-
-def add_term_flags(training, method: str) -> None:
-    command.add_preset_flag(training, method, "reg_beta", "lambda: weight of the regulariser")
-    training.add_argument(
-        "--momentum", type=float, default=0.9, help="of the running average that stops (default: %(default)g)"
-    )
-    # one image a step is little: on the embedded model, an early average below the threshold is chance
-    command.add_preset_flag(training, method, "min_iter", "at least so many steps and one are made")
 
 
 def numbers(text: str) -> list[float]:

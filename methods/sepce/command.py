@@ -54,7 +54,12 @@ def build_parser(method: str, description: str, concept: bool = True):
     training = parser.add_argument_group("training")
     add_preset_flag(training, method, "lr", "learning rate of Adam")
     add_preset_flag(
-        training, method, "iter_break", "training ends after so many steps and one", "--iter_break", "--iterations"
+        training,
+        method,
+        "iter_break",
+        "training ends after so many steps and one",
+        "--iter_break",
+        "--iterations",
     )
     gradients = training.add_mutually_exclusive_group()
     gradients.add_argument(
@@ -100,6 +105,15 @@ def add_preset_flag(group, method: str, name: str, text: str, *flags: str, **opt
     default = f"{sd:g}" if sd == toy else f"{sd:g} for Stable Diffusion, {toy:g} for the embedded model"
     options = {"type": type(sd), "dest": name, "help": f"{text} (default: {default})"} | options
     group.add_argument(*(flags or (f"--{name}",)), **options)
+
+
+def add_term_flags(training, method: str) -> None:
+    add_preset_flag(training, method, "reg_beta", "lambda: weight of the regulariser")
+    training.add_argument(
+        "--momentum", type=float, default=0.9, help="of the running average that stops (default: %(default)g)"
+    )
+    # one image a step is little: on the embedded model, an early average below the threshold is chance
+    add_preset_flag(training, method, "min_iter", "at least so many steps and one are made")
 
 
 def _add_image_flags(parser: argparse.ArgumentParser, method: str) -> None:

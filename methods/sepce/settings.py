@@ -12,6 +12,7 @@ from methods.sepce import WRITERS, preset, run_name
 # Settings that change files and not weights: a resumed or repeated run may differ in them. The names of the images that
 # a run uses are in its checkpoint.
 _ABOUT_FILES = ("save_format", "checkpoint_every", "num_images")
+MIN_ITER = 11  # published: the rule that ends training, the limit too, is asked after so many steps and one
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class SepceSettings:
         """The preset of a method and model family (``sd-v1`` or ``toy``) with what the user chose on top; None is no choice."""
         defaults = preset(method, family)
         values = {name: None for name in chosen} | defaults | {k: v for k, v in chosen.items() if v is not None}
+        if chosen.get("min_iter") is None and "min_iter" in defaults:  # a preset's is not to outlast the limit by much
+            values["min_iter"] = min(values["min_iter"], max(values["iter_break"], MIN_ITER))
         common = {f.name for f in fields(cls)} - {"own"}
         own = {name: value for name, value in values.items() if name not in common}
         given = {name: value for name, value in values.items() if name in common and value is not None}

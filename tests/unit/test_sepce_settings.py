@@ -138,3 +138,12 @@ def test_differences_are_those_of_the_weights():
     assert about_files.differences(there) == []
     other = dataclasses.replace(settings, seed=4, zero_grad=True, own=settings.own | {"threshold": 0.5})
     assert [words.split()[0] for words in other.differences(there)] == ["zero_grad", "seed", "threshold"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "least"),
+    [({}, 40), ({"iter_break": 20}, 20), ({"iter_break": 5}, 11), ({"iter_break": 5, "min_iter": 30}, 30)],
+)
+def test_a_presets_min_iter_does_not_outlast_the_limit_by_much(chosen, least):
+    """Published: 12 steps at least, whatever the limit."""
+    assert SepceSettings.for_family("SepCE", "toy", ("a",), **chosen)["min_iter"] == least
