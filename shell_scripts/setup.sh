@@ -73,7 +73,7 @@ rm -f "$VENV/pip.failed" # a pipe hides pip's exit status
 { "$VENV/bin/python" -m pip install --disable-pip-version-check -r requirements.txt || touch "$VENV/pip.failed"; } |
     { grep -v '^Requirement already satisfied' || true; }
 [ ! -e "$VENV/pip.failed" ] || fail "installation failed (see above)"
-"$VENV/bin/python" -c 'import torch, torchvision, transformers, safetensors, nudenet, pytest' ||
+"$VENV/bin/python" -c 'import torch, torchvision, transformers, safetensors, nudenet, lightning, lpips, pytest' ||
     fail "what was installed does not import (see above)"
 # the stamp comes last and in one step: a killed installation is taken up again the next time
 wanted >"$STAMP.tmp"
