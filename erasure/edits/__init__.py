@@ -94,37 +94,39 @@ def compose(edits: Sequence[Edit]) -> Edit:
     if not edits:
         raise UserError("no edits to compose")
     kind, base = edits[0].kind, edits[0].base
-    composable = kind in _COMPOSERS or kind == SEPARABLE
     for edit in edits:
-        if edit.kind != kind or not composable or edit.base.get("sha256") != base.get("sha256"):
+        if edit.kind != kind or kind not in _COMPOSERS or edit.base.get("sha256") != base.get("sha256"):
             raise UserError(f"{edit.label()} is of another base or kind than {edits[0].label()}")
-    if kind == SEPARABLE:
-        return united(edits)
+    return _COMPOSERS[kind](edits)
+
+
+def _together(edits: Sequence[Edit], tensors: dict[str, Tensor]) -> Edit:
+    """One edit with these tensors that names all of `edits`."""
     return Edit(
         method="+".join(dict.fromkeys(edit.method for edit in edits)),
         concepts=[concept for edit in edits for concept in edit.concepts],
         settings={"edits": [{"method": e.method, "concepts": e.concepts, "settings": e.settings} for e in edits]},
-        base=base,
-        tensors=_COMPOSERS[kind](edits),
-        kind=kind,
+        base=edits[0].base,
+        tensors=tensors,
+        kind=edits[0].kind,
     )
 
 
-def _disjoint(edits: Sequence[Edit]) -> dict[str, Tensor]:
+def _disjoint(edits: Sequence[Edit]) -> Edit:
     tensors = {}
     for edit in edits:
         if shared := sorted(tensors.keys() & edit.tensors.keys()):
             raise UserError(f"{edit.label()} changes tensors that another edit changes too: {few(shared)}")
         tensors |= edit.tensors
-    return tensors
+    return _together(edits, tensors)
 
 
-def _multiplied(edits: Sequence[Edit]) -> dict[str, Tensor]:
+def _multiplied(edits: Sequence[Edit]) -> Edit:
     maps = [ContextMap.from_tensors(edit.tensors) for edit in edits]
-    return functools.reduce(ContextMap.then, maps).tensors()
+    return _together(edits, functools.reduce(ContextMap.then, maps).tensors())
 
 
-_COMPOSERS = {"tensors": _disjoint, "context_map": _multiplied}
+_COMPOSERS = {"tensors": _disjoint, "context_map": _multiplied, SEPARABLE: united}
 
 
 __all__ = [

@@ -7,7 +7,7 @@ erased before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from erasure.edits.applying import UNET, Attached, register_kind, replace_weight
 from erasure.edits.context_maps import PROJECTIONS, context_projections
 from erasure.edits.files import Edit
 from erasure.errors import UserError
+from erasure.training.naming import plain
 
 KIND = "separable"
 _OWN = ("concept", "scale", "protected")  # of a part's entry in the settings; the others are its facts
@@ -39,7 +40,7 @@ class Part:
 
     def moved_to(self, device) -> "Part":
         coefficients = {name: w.to(device) for name, w in self.coefficients.items()}
-        return Part(self.concept, self.basis.to(device), coefficients, self.scale, self.protected, self.facts)
+        return replace(self, basis=self.basis.to(device), coefficients=coefficients)
 
 
 def separable(
@@ -127,15 +128,11 @@ def chosen(edit: Edit, concepts: Iterable[str]) -> list[str]:
     """The edit's own names of concepts that a user names."""
     found = []
     for name in concepts:
-        like = [own for own in edit.concepts if _plain(own) == _plain(name)]
+        like = [own for own in edit.concepts if plain(own) == plain(name)]
         if name not in edit.concepts and len(like) != 1:
             raise UserError(f"{edit.label()} has no part of {name!r}")
         found.append(name if name in edit.concepts else like[0])
     return found
-
-
-def _plain(name: str) -> str:
-    return "".join(name.casefold().split())
 
 
 def united(edits: Sequence[Edit]) -> Edit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from erasure.errors import UserError
+from erasure.metrics.image_folders import images_by_case
 from erasure.metrics.intervals import LEVEL, Interval, wilson
 from erasure.runs import write_json, write_text
 
@@ -26,7 +26,6 @@ Judge = Callable[[np.ndarray], list[dict]]
 HEAD_OF_KIND = {"style": "style", "object": "subject", "person": "subject", "figure": "subject"}
 """Which of the judge's answers a prompt of this kind is compared with."""
 
-_IMAGE_NAME = re.compile(r"(?P<case>\d+)_(?P<k>\d+)\.png")
 _BATCH = 64
 
 
@@ -152,13 +151,11 @@ def _expected(row) -> tuple[str, str]:
 
 
 def _images_by_case(folder: Path) -> dict[int, list[tuple[int, Path]]]:
-    if not folder.is_dir():
-        raise UserError(f"no folder of images {folder}")
-    found: dict[int, list[tuple[int, Path]]] = {}
-    for path in folder.iterdir():
-        if match := _IMAGE_NAME.fullmatch(path.name):
-            found.setdefault(int(match["case"]), []).append((int(match["k"]), path))
-    return {case: sorted(images) for case, images in found.items()}
+    """Case number -> (k, file) of its images; the generator's are PNGs."""
+    return {
+        case: [(int(path.stem.partition("_")[2]), path) for path in images if path.suffix == ".png"]
+        for case, images in images_by_case(folder).items()
+    }
 
 
 def _read(paths: Sequence[Path]) -> np.ndarray:

@@ -12,6 +12,11 @@ def format_number(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
+def plain(name: str) -> str:
+    """A name without blanks and upper case: users write "VanGogh" and "Van Gogh" for the same."""
+    return "".join(name.split()).casefold()
+
+
 def name_part(prompt: str, blanks: bool = True) -> str:
     """A prompt as part of a file name, as typed but for what no file name can hold, which becomes ``_``.
 

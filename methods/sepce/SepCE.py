@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors
 from erasure.errors import UserError
+from erasure.training.naming import plain
 from methods.sepce import NULL_SPACES, bases_command, command
 
 CONCEPTS = "VanGogh,Cezanne,Picasso"
@@ -81,8 +82,7 @@ def concepts(arguments: argparse.Namespace) -> list[str]:
     """--concepts; fills in what depends on them. UserError for a name that is there twice, or protected too, and for what
     else no run could use."""
     names = arguments.concepts
-    plain = ["".join(name.split()).casefold() for name in names]
-    if not names or len(set(plain)) < len(plain):
+    if not names or len(set(map(plain, names))) < len(names):
         raise UserError(f"--concepts {', '.join(names)!r}: give different names, at least one")
     for other in (*arguments.known, *arguments.protect):
         if other.casefold() in (name.casefold() for name in names):  # which is one prompt to the encoder

@@ -10,14 +10,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from erasure import runs
 from erasure.errors import UserError
-from erasure.training.naming import name_part
+from erasure.metrics.network_inputs import square
+from erasure.training.naming import name_part, plain
 from methods.sepce.settings import SepceSettings
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -36,17 +36,13 @@ def find_folder(data_root: str | Path, concept: str) -> Path | None:
     for root in dict.fromkeys((Path(data_root).expanduser(), runs.find(data_root), runs.ROOT / data_root)):
         folders = [folder for folder in root.iterdir() if folder.is_dir()] if root.is_dir() else []
         exact = [folder for folder in folders if folder.name in (concept, name_part(concept))]
-        alike = exact or [folder for folder in folders if _plain(folder.name) == _plain(concept)]
+        alike = exact or [folder for folder in folders if plain(folder.name) == plain(concept)]
         if len(alike) > 1:
             names = ", ".join(sorted(folder.name for folder in alike))
             raise UserError(f"{root}: images of {concept!r} could be in any of {names}; keep one of them")
         if alike:
             return alike[0]
     return None
-
-
-def _plain(name: str) -> str:
-    return "".join(name.split()).casefold()
 
 
 def image_files(folder: Path, sort: bool = True) -> list[Path]:
@@ -71,13 +67,7 @@ def load_image(path: str | Path, size: int) -> Tensor:
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not an image that can be read ({error})") from None
-    width, height = picture.size
-    short = min(width, height)
-    new = (size, int(size * height / short)) if width == short else (int(size * width / short), size)
-    picture = picture.resize(new, Image.Resampling.BILINEAR) if new != picture.size else picture
-    left, top = (int(round((side - size) / 2.0)) for side in new)
-    pixels = np.array(picture.crop((left, top, left + size, top + size)))
-    return 2.0 * torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float().div(255) - 1.0
+    return 2.0 * square(size)(picture)[None] - 1.0
 
 
 class ConceptImages:
