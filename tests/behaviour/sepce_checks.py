@@ -1,21 +1,17 @@
 """The commands of SepCE's family at the embedded model's presets, on training images that all of them share."""
 
-import importlib.util
-
 from erasure import base_models, edits
 from erasure.runs import ROOT
 from methods.sepce.images import training_images
 from methods.sepce.settings import SepceSettings
 from tests.behaviour.conftest import FEW, QUICK_SAMPLER, SEED
 from tests.behaviour.erasure_checks import ErasureChecks
+from tests.cli import process
 
 
 def script(name):
     """The module of methods/sepce/{name}.py."""
-    spec = importlib.util.spec_from_file_location(f"sepce_{name}", ROOT / "methods" / "sepce" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return process.load(ROOT / "methods" / "sepce" / f"{name}.py")
 
 
 def images(bench, concepts):

@@ -1,7 +1,6 @@
 """methods/rece/attack_methods/RingABell.py as a user runs it."""
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from erasure import base_models, edits, errors
 from erasure.errors import UserError
 from erasure.runs import ROOT
 from methods.rece.attack_methods import ring_a_bell_run
+from tests.cli import process
 from tests.cli.process import run
 from tests.tiny import save_tiny_config, tiny_model
 from toyworld.attack_prompts import pairs_file, prompts_file
@@ -47,10 +47,7 @@ def pictures(folder):
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("ring_a_bell_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return process.load(SCRIPT)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What SepCE's training scripts share, seen through FMN.py: images, resuming, names, files, mistakes."""
 
-import importlib.util
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from erasure import base_models, edits, errors
 from erasure.runs import ROOT, read_json
 from methods.sepce import command
 from methods.sepce.training import Trainer
+from tests.cli import process
 from tests.cli.process import ENVIRONMENT
 from tests.unit.test_sepce_images import fill
 
@@ -24,10 +24,7 @@ NAME = "FMN-Van Gogh-iter_3"
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("fmn_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return process.load(SCRIPT)
 
 
 @pytest.fixture

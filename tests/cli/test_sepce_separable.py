@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import os
 import pickle
 import signal
@@ -21,6 +20,7 @@ from erasure.runs import ROOT, read_json
 from erasure.text_states import TextStates
 from methods.sepce import PRESETS, SRSME_Solution, bases, generate_bases
 from methods.sepce.run_folder import weights_files
+from tests.cli import process
 from tests.cli.process import run
 
 FOLDER = ROOT / "methods" / "sepce"
@@ -39,10 +39,7 @@ TWO = ["--concepts", "a,b", *SHORT]
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_script", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return process.load(FOLDER / f"{name}.py")
 
 
 def sepce(*flags):
@@ -99,16 +96,10 @@ def tree(folder):
 
 @pytest.mark.parametrize("name", ["SepCE", "SRS_ME"])
 def test_help_needs_no_torch(name):
-    code = (
-        f"import runpy, sys; sys.argv = ['{name}.py', '--help']\n"
-        f"try: runpy.run_path({str(FOLDER / f'{name}.py')!r}, run_name='__main__')\n"
-        "except SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    shown = process.help_without_torch(FOLDER / f"{name}.py")
     for flag in ("--scale_factor", "--reg_beta", "--max_base", "--bases_dir", "--devices", "--diffusers_config_path"):
-        assert flag in done.stdout
-    assert f"{PRESETS[name]['sd-v1']['lr']:g} for Stable Diffusion" in " ".join(done.stdout.split())
+        assert flag in shown
+    assert f"{PRESETS[name]['sd-v1']['lr']:g} for Stable Diffusion" in " ".join(shown.split())
 
 
 def test_published_command_in_a_process_of_its_own(images):

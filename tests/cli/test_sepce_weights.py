@@ -1,7 +1,6 @@
 """CiE.py, FMN.py, Abconcept.py and Esd.py as users call them: from any directory, killed and resumed, and with mistakes."""
 
 import csv
-import importlib.util
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from PIL import Image
 from erasure import base_models, edits, errors
 from erasure.runs import ROOT, read_json
 from methods.sepce import ESD_PRESETS, PRESETS, concept_of
+from tests.cli import process
 from tests.cli.process import run
 
 FOLDER = ROOT / "methods" / "sepce"
@@ -46,10 +46,7 @@ LATER = {  # flags of the later scripts
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_script", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return process.load(FOLDER / f"{name}.py")
 
 
 @pytest.fixture(params=SCRIPTS)
@@ -91,17 +88,11 @@ def check_run(folder, method):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_needs_no_torch(name):
-    code = (
-        f"import runpy, sys; sys.argv = ['{name}.py', '--help']\n"
-        f"try: runpy.run_path({str(FOLDER / f'{name}.py')!r}, run_name='__main__')\n"
-        "except SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    shown = process.help_without_torch(FOLDER / f"{name}.py")
     for flag in ("--prompt", "--erase_cat", "--erased_index", "--devices", "--diffusers_config_path", "--resume"):
-        assert flag in done.stdout
+        assert flag in shown
     published = ESD_PRESETS if name == "Esd" else PRESETS[name]
-    assert f"{published['sd-v1']['lr']:g} for Stable Diffusion" in done.stdout.replace("\n", " ").replace("  ", "")
+    assert f"{published['sd-v1']['lr']:g} for Stable Diffusion" in shown.replace("\n", " ").replace("  ", "")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -1,6 +1,5 @@
 """train-esd.py as users call it: from any directory, killed and resumed, and with mistakes."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import torch
 from erasure import base_models, edits, errors
 from erasure.runs import ROOT, read_json
 from methods.esd import PRESETS
+from tests.cli import process
 
 SCRIPT = ROOT / "methods" / "esd" / "train-esd.py"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--devices", "cpu"]
@@ -22,10 +22,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  #
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_esd_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return process.load(SCRIPT)
 
 
 def start(*arguments, **options):
@@ -36,12 +33,10 @@ def start(*arguments, **options):
 
 
 def test_help_needs_no_torch():
-    code = f"import runpy, sys; sys.argv = ['train-esd.py', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\nexcept SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    shown = process.help_without_torch(SCRIPT)
     for flag in ("--prompt", "--seperator", "--devices", "--diffusers_config_path", "--resume", "--erase_from"):
-        assert flag in done.stdout
-    assert "1e-05 for Stable Diffusion" in done.stdout
+        assert flag in shown
+    assert "1e-05 for Stable Diffusion" in shown
 
 
 def test_run_from_another_directory(place):
