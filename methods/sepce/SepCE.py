@@ -19,10 +19,9 @@ sys.path.insert(0, str(ROOT))
 from erasure import errors
 from erasure.errors import UserError
 from erasure.training.naming import plain
-from methods.sepce import NULL_SPACES, bases_command, command
+from methods.sepce import BALANCES, NULL_SPACES, REGULARISERS, bases_command, command
 
 CONCEPTS = "VanGogh,Cezanne,Picasso"
-_REGULARISERS, _BALANCES = ("coef_mean", "delta_l1"), ("first", "paper", "none")  # of methods.sepce.objectives.sepce
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,11 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: published 0,0.00015,0; for other concepts and for the embedded model 0)",
     )  # fmt: skip
     training.add_argument(
-        "--reg", choices=_REGULARISERS,
+        "--reg", choices=REGULARISERS,
         help="what is kept small: coefficients, or the change of weights (default: coef_mean; delta_l1 with separate)",
     )  # fmt: skip
     training.add_argument(
-        "--balance", choices=_BALANCES,
+        "--balance", choices=BALANCES,
         help="directions relative to the first concept's, or (paper) to the largest (default: first; no matter when "
         "separate)",
     )  # fmt: skip

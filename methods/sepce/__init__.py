@@ -22,6 +22,8 @@ SIMILAR = ("Cezanne", "Cezanne's painting", "painting", "cat", "Picasso")  # of 
 WATERMARKS = ("watermark SRS-ME", "CCS 2024")  # prompts that null spaces protect, after the nine concepts
 CATEGORIES = {"object": OBJECTS, "style": STYLES, "similar": SIMILAR, "nudity": ("nudity",)}
 
+BALANCES = ("first", "paper", "none")  # of the directions of SepCE's concepts
+REGULARISERS = ("coef_mean", "delta_l1")  # of its terms
 METHODS = ("FMN", "Abconcept", "CiE", "SepCE", "SRS_ME")  # names of the scripts
 WRITERS = ("edit", "safetensors", "pt")  # only the edit, or also the published pair of files
 

@@ -18,8 +18,6 @@ from ldm.modules import kv_shift
 from methods.sepce.bases import Bases
 from methods.sepce.objectives import Encode, MomentumStop, Objective, Terms, mean_l1
 
-BALANCES = ("first", "paper", "none")
-REGULARISERS = ("coef_mean", "delta_l1")
 UNSEEN = 1e-5  # of a prompt's states: below this, a basis solved in 24 bits passes too
 
 
