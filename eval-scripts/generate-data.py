@@ -9,8 +9,6 @@ after the first got a garbled prompt (its text in one more list), and seeds that
 """
 
 import argparse
-import csv
-import io
 import random
 import sys
 from pathlib import Path
@@ -70,11 +68,8 @@ def choose_model(args: argparse.Namespace) -> command.Choice:
 
 
 def write_seeds(rows: list[prompts.Row], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case_number", "prompt", "evaluation_seed"])
-    writer.writerows([row.case_number, row.prompt, row.evaluation_seed] for row in rows)
-    runs.write_text(path, text.getvalue())
+    lines = ([row.case_number, row.prompt, row.evaluation_seed] for row in rows)
+    runs.write_csv(path, [["case_number", "prompt", "evaluation_seed"], *lines])
 
 
 def main() -> None:

@@ -6,8 +6,6 @@ comes in as a callable (x0, x1) -> [B], so that any can be one.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -22,7 +20,7 @@ from erasure.metrics.image_folders import case_of, class_folders, images_by_case
 from erasure.metrics.intervals import bootstrap_mean
 from erasure.metrics.network_inputs import Preprocess, read_image
 from erasure.prompts import read_table
-from erasure.runs import write_text
+from erasure.runs import write_csv
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _BATCH = 32
@@ -153,14 +151,14 @@ def write_case_csv(prompts_path: str | os.PathLike, values: dict[int, float], pa
     for number, (row, case) in enumerate(zip(rows, cases, strict=True)):
         value = values.get(case, math.nan)
         lines.append([number, *(row[name] for name in header), "" if math.isnan(value) else repr(value)])
-    write_text(path, _csv(lines))
+    write_csv(path, lines)
 
 
 def write_pair_csv(found: Pairs, values: Sequence[float], group: str, path: str | os.PathLike) -> None:
     """One row a pair: its case or class (`group` names the column), the files, the distance."""
     lines = [[group, "original", "edited", "lpips"]]
     lines += [[p.group, p.original, p.edited, repr(v)] for p, v in zip(found.pairs, values, strict=True)]
-    write_text(path, _csv(lines))
+    write_csv(path, lines)
 
 
 def write_class_csv(found: Pairs, values: Sequence[float], path: str | os.PathLike) -> None:
@@ -168,7 +166,7 @@ def write_class_csv(found: Pairs, values: Sequence[float], path: str | os.PathLi
     counts = {group: sum(pair.group == group for pair in found.pairs) for group in found.groups}
     lines = [["class", "images", "lpips"]]
     lines += [[g, counts[g], "" if math.isnan(m) else repr(m)] for g, m in means(found, values).items()]
-    write_text(path, _csv(lines))
+    write_csv(path, lines)
 
 
 def summary(found: Pairs, values: Sequence[float], definition: dict) -> dict:
@@ -184,9 +182,3 @@ def summary(found: Pairs, values: Sequence[float], definition: dict) -> dict:
         "per_group": groups,
         "definition": definition,
     }
-
-
-def _csv(lines: Sequence[Sequence]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()

@@ -8,8 +8,6 @@ Nothing measured is kept between runs: the published scripts read an earlier run
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 from erasure.errors import UserError
 from erasure.prompts import Row, read_csv
-from erasure.runs import find, write_text
+from erasure.runs import find, write_csv
 from methods.rece.names import Texts
 from methods.rece.settings import Script
 
@@ -66,13 +64,10 @@ def plan_validation(
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """The rows as a CSV that `erasure.prompts` reads."""
     extra = list(dict.fromkeys(name for row in rows for name in row.extra))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case_number", "prompt", "evaluation_seed", *extra])
-    writer.writerows(
+    lines = (
         [row.case_number, row.prompt, row.evaluation_seed, *(row.extra.get(name, "") for name in extra)] for row in rows
     )
-    write_text(path, text.getvalue())
+    write_csv(path, [["case_number", "prompt", "evaluation_seed", *extra], *lines])
 
 
 def _without(why: str, given: str | None) -> None:

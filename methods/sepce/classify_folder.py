@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from erasure.errors import UserError
 from erasure.metrics.image_folders import class_folders, images_by_case
 from erasure.metrics.intervals import LEVEL, wilson
 from erasure.metrics.network_inputs import Preprocess, read_image
-from erasure.runs import versions, write_json, write_text
+from erasure.runs import versions, write_csv, write_json
 
 OTHER = -1  # an answer that is none of the classes
 
@@ -145,9 +143,7 @@ def write_results(stem: Path, names: Sequence[str], answers: Sequence[Answer], d
     ]  # fmt: skip
     files = [stem.with_name(stem.name + suffix) for suffix in (".csv", "_confusion.csv", "_per_image.csv")]
     for file, rows in zip(files, (per_class, answered, images), strict=True):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        write_text(file, text.getvalue())
+        write_csv(file, rows)
     summary_file = stem.with_name(stem.name + ".summary.json")
     write_json(summary_file, summary(names, matrix, definition))
     return [*files, summary_file]

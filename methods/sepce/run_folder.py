@@ -1,7 +1,5 @@
 """The folder of a run of this family: the edit, losses.csv, settings.json, and on demand the pair of published files."""
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from erasure import edits
-from erasure.runs import read_json, write_text
+from erasure.runs import read_json, write_csv
 from erasure.training import run_folder
 
 Tensors = dict[str, Tensor]
@@ -59,11 +57,8 @@ class RunFolder(run_folder.RunFolder):
     def write_losses(self, rows: list[dict[str, float]]) -> None:
         """losses.csv: a row a step, a column for every number that any step had, the loss first and the rest by name."""
         names = sorted({name for row in rows for name in row}, key=lambda name: (name != "loss", name))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["step", *names], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"step": i} | row for i, row in enumerate(rows, start=1))
-        write_text(self.path / "losses.csv", text.getvalue())
+        lines = ([i, *(row.get(name, "") for name in names)] for i, row in enumerate(rows, start=1))
+        write_csv(self.path / "losses.csv", [["step", *names], *lines])
 
     def how_it_ended(self) -> str:
         """A finished run in a sentence."""
