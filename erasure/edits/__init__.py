@@ -20,8 +20,12 @@ from erasure.edits.applying import KINDS, UNET, Applied, Attached, apply, few, r
 from erasure.edits.context_maps import ContextMap, context_projections
 from erasure.edits.exporting import compvis_state_dict, export_compvis, export_diffusers, write_weights
 from erasure.edits.files import Edit, find_for, is_edit, read, read_header, save, save_run
+from erasure.edits.residual_gates import KIND as GATES
+from erasure.edits.residual_gates import gate_files, has_gates, is_gate_file, read_gates, save_gates
+from erasure.edits.residual_gates import united as gates_united
+from erasure.edits.selections import drop, keep
 from erasure.edits.separable import KIND as SEPARABLE
-from erasure.edits.separable import Part, drop, keep, parts_of, separable, united
+from erasure.edits.separable import Part, parts_of, separable, united
 from erasure.errors import UserError, about
 from erasure.runs import find
 
@@ -37,20 +41,33 @@ def load_into(
     path: an edit; or weights of a UNet or of a whole model, complete or in part, under CompVis or diffusers names
     (.safetensors, .pt, .ckpt); or a run folder or a diffusers folder. A checkpoint does not say which base it belongs
     to, so only names and shapes are checked. UserError if the file changes nothing, and for all that `apply` refuses.
-    without: concepts of a separable edit whose parts are left out.
+    without: concepts of a separable edit or of gates that are left out.
     """
-    path = find(path)
-    if path.is_dir() and not (path / "unet").is_dir():
-        folder, path = path, find_for(path)
-        if path is None:
-            raise UserError(f"{folder}: no edit.safetensors and no weights of a run in it")
+    path = _weights_at(find(path))
     with about(path):
-        if is_edit(path):
-            edit = read(path)
+        edit = _edit_at(path)
+        if edit is not None:
             return apply(model, drop(edit, without) if without else edit, identity, force)
         if without:
-            raise UserError("weights, not a separable edit: nothing can be left out of them")
+            raise UserError("weights, not an edit that knows its concepts apart: nothing can be left out of them")
         return apply(model, _checkpoint(model, path), force=force)
+
+
+def _weights_at(path: Path) -> Path:
+    """Of a run folder its weights; a file, a diffusers folder and a folder of gates are what they are."""
+    if not path.is_dir() or (path / "unet").is_dir():
+        return path
+    found = find_for(path)
+    if found is None and not has_gates(path):
+        raise UserError(f"{path}: no edit.safetensors and no weights of a run in it")
+    return found or path
+
+
+def _edit_at(path: Path) -> Edit | None:
+    """The edit that a file, or a folder of gates, is; None for weights."""
+    if is_gate_file(path) or has_gates(path):
+        return read_gates(path)
+    return read(path) if is_edit(path) else None
 
 
 def _checkpoint(model: nn.Module, path: Path) -> Edit:
@@ -126,7 +143,7 @@ def _multiplied(edits: Sequence[Edit]) -> Edit:
     return _together(edits, functools.reduce(ContextMap.then, maps).tensors())
 
 
-_COMPOSERS = {"tensors": _disjoint, "context_map": _multiplied, SEPARABLE: united}
+_COMPOSERS = {"tensors": _disjoint, "context_map": _multiplied, SEPARABLE: united, GATES: gates_united}
 
 
 __all__ = [
@@ -144,15 +161,20 @@ __all__ = [
     "export_compvis",
     "export_diffusers",
     "find_for",
+    "gate_files",
+    "has_gates",
     "is_edit",
+    "is_gate_file",
     "keep",
     "load_into",
     "parts_of",
     "read",
+    "read_gates",
     "read_header",
     "register_kind",
     "replace_weights",
     "save",
+    "save_gates",
     "save_run",
     "separable",
     "write_weights",

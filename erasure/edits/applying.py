@@ -109,6 +109,8 @@ def _same(edit: "Edit", other: "Edit") -> bool:
 
 
 def _check_base(model, edit: "Edit", identity, stack: list[Applied]) -> None:
+    if not edit.base:  # a published file: only names and shapes can tell
+        return
     made_for = edit.base.get("sha256")
     if made_for == identity.sha256 or (stack and made_for == _unet_sha256(model)):
         return

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,11 @@ class Edit:
         return f"the {self.method} edit" + (f" of {', '.join(self.concepts)}" if self.concepts else "")
 
 
-def save(edit: Edit, path: str | os.PathLike) -> None:
-    """Write an edit (.safetensors). UserError if it is empty or holds NaN: training diverged."""
+def save(edit: Edit, path: str | os.PathLike, published: Mapping[str, str] | None = None) -> None:
+    """Write an edit (.safetensors). UserError if it is empty or holds NaN: training diverged.
+
+    published: what the format of a method's own files has in the header.
+    """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: an edit is a .safetensors file")
@@ -48,7 +52,7 @@ def save(edit: Edit, path: str | os.PathLike) -> None:
     header = {name: getattr(edit, name) for name in _HEADER}
     header["versions"] = edit.versions or versions()
     # "format": "pt" is what other libraries look for before they read a .safetensors file
-    save_safetensors(path, edit.tensors, {"format": "pt", FORMAT: FORMAT_VERSION} | header)
+    save_safetensors(path, edit.tensors, {"format": "pt", FORMAT: FORMAT_VERSION} | header | dict(published or {}))
 
 
 def save_run(edit: Edit, folder: str | os.PathLike, **facts: Any) -> Path:
@@ -72,7 +76,7 @@ def read(path: str | os.PathLike) -> Edit:
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
     """All of an edit but its tensors, which are not read."""
     path = find(path)
-    header = _metadata(path)
+    header = metadata(path)
     if FORMAT not in header:
         from erasure.checkpoint_files import shapes
 
@@ -89,10 +93,10 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
 
 def is_edit(path: str | os.PathLike) -> bool:
     """Whether a file is an edit, by its header; never raises for what is not."""
-    return FORMAT in _metadata(find(path))
+    return FORMAT in metadata(find(path))
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():

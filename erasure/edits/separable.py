@@ -6,7 +6,7 @@ A model of some parts is made from the base and these parts; nothing is ever sub
 erased before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from erasure.edits.applying import UNET, Attached, register_kind, replace_weight
 from erasure.edits.context_maps import PROJECTIONS, context_projections
 from erasure.edits.files import Edit
 from erasure.errors import UserError
-from erasure.training.naming import plain
 
 KIND = "separable"
 _OWN = ("concept", "scale", "protected")  # of a part's entry in the settings; the others are its facts
@@ -109,30 +108,9 @@ def _size(part: Part) -> int:
 # ---- selections ----------------------------------------------------------------------------------------------------
 
 
-def keep(edit: Edit, concepts: Iterable[str]) -> Edit:
-    """The edit of some parts only: all other concepts are restored. Exactly what composing those parts gives.
-
-    Names may differ in case and spaces where that leaves one. UserError for a concept that the edit does not erase.
-    """
-    wanted = set(chosen(edit, concepts))
-    return _of(edit.base, [part for part in parts_of(edit) if part.concept in wanted])
-
-
-def drop(edit: Edit, concepts: Iterable[str]) -> Edit:
-    """The edit without some parts: these concepts are restored. UserError as `keep`, and if no part would be left."""
-    unwanted = set(chosen(edit, concepts))
-    return _of(edit.base, [part for part in parts_of(edit) if part.concept not in unwanted])
-
-
-def chosen(edit: Edit, concepts: Iterable[str]) -> list[str]:
-    """The edit's own names of concepts that a user names."""
-    found = []
-    for name in concepts:
-        like = [own for own in edit.concepts if plain(own) == plain(name)]
-        if name not in edit.concepts and len(like) != 1:
-            raise UserError(f"{edit.label()} has no part of {name!r}")
-        found.append(name if name in edit.concepts else like[0])
-    return found
+def only(edit: Edit, concepts: Collection[str]) -> Edit:
+    """The edit of some parts: exactly what composing those gives. UserError without any."""
+    return _of(edit.base, [part for part in parts_of(edit) if part.concept in concepts])
 
 
 def united(edits: Sequence[Edit]) -> Edit:
