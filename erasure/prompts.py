@@ -43,13 +43,15 @@ class Row:
     width: int | None = None  # pixels
     height: int | None = None
     extra: dict[str, str] = field(default_factory=dict)  # all other columns
+    mark: str = ""  # for the names of its images, where another row's would be the same (`erasure.generation.rows`)
 
 
-def read_csv(path: str | os.PathLike, default_seed: int | None = None) -> list[Row]:
+def read_csv(path: str | os.PathLike, default_seed: int | None = None, repeated_cases: bool = False) -> list[Row]:
     """Rows of a prompt CSV, in the order of the file.
 
     Needs a prompt and a seed column; default_seed stands in for a missing seed column, not for an empty cell. Without
-    a column of case numbers the rows are counted from 0. An empty prompt is an empty prompt.
+    a column of case numbers the rows are counted from 0. An empty prompt is an empty prompt. repeated_cases: several rows
+    may have the same case number, for a caller that does not tell rows apart by it.
     UserError, naming the file, row (the first below the header is 1), line and column, for anything that cannot be
     used: a missing column, a number that is none or out of range, a repeated case number, a row of another length.
     """
@@ -66,7 +68,7 @@ def read_csv(path: str | os.PathLike, default_seed: int | None = None) -> list[R
     lines: dict[int, str] = {}
     for position, (place, cells) in enumerate(records):
         row = _row(_Cells(path, place, cells, columns), position, default_seed)
-        if row.case_number in lines:
+        if row.case_number in lines and not repeated_cases:
             where = f"{path}, {place}, column {columns['case_number']}"
             raise UserError(f"{where}: case number {row.case_number} is that of {lines[row.case_number]} too")
         lines[row.case_number] = place

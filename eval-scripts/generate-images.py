@@ -5,6 +5,8 @@ python eval-scripts/generate-images.py --model_name compvis-word_VanGogh-method_
     --prompts_path data/quickstart.csv --save_path images
 python eval-scripts/generate-images.py --model_name SD-v1-4 --preset esd --ddim_steps 50 --num_samples 5 \\
     --prompts_path my_prompts.csv --save_path images --device cuda:0
+python eval-scripts/generate-images.py --resag output/CPE_Celeb/celeb_embedded/RUN/adam_driver --prompts_path data/quickstart.csv \\
+    --save_path images
 
 The CSV has columns prompt, evaluation_seed and case_number (else its rows are counted). Images that are there and were
 made from the same things are kept, so a run that was stopped goes on with the same command.

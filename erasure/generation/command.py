@@ -19,6 +19,7 @@ from erasure.generation.presets import (
     image_folder,
 )
 from erasure.generation.presets import settings as preset_settings
+from erasure.generation.rows import told_apart
 from erasure.prompts import Row, read_csv
 from erasure.runs import print_settings
 
@@ -31,26 +32,35 @@ _SETTINGS = (
 # ---- flags ---------------------------------------------------------------------------------------------------------
 
 
-def add_model_flags(parser: argparse.ArgumentParser, name_help: str | None) -> None:
-    """name_help: of --model_name; None leaves it and --edit out, for a script that sets both."""
+def add_model_flags(
+    parser: argparse.ArgumentParser,
+    name_help: str | None,
+    config: Sequence[str] = ("--config", "--config_path"),
+    dtype: Sequence[str] = ("--dtype",),
+) -> None:
+    """name_help: of --model_name; None leaves it and what it can be changed by out, for a script that sets them.
+
+    config, dtype: what the base's configuration and precision are called, where the script has other names for them.
+    """
     model = parser.add_argument_group("model")
     if name_help:
-        model.add_argument("--model_name", required=True, help=name_help)
+        model.add_argument("--model_name", help=f"{name_help}; not needed with --resag")
         model.add_argument(
             "--edit", "--esd_path", "--uce_model_path", "--ckpt", action="append", default=[], metavar="FILE",
             help="an edit, a checkpoint or a run folder to put into the model on top of --model_name; may be repeated",
         )  # fmt: skip
         model.add_argument(
-            "--without", action="append", metavar="CONCEPT",
-            help="leave this concept's part out of a separable edit, which restores it; may be repeated",
+            "--resag", nargs="+", action="extend", default=[], metavar="PATH",
+            help="gate files of CPE and folders of them, which act together on top of the rest; may be repeated",
         )  # fmt: skip
+        add_without(model)
     model.add_argument(
         "--base", "--base_model", "--ckpt_path", metavar="NAME",
         help=f"base model: {', '.join(NAMES)}, a checkpoint or a diffusers folder "
         "(default: what the edit was made for, else Stable Diffusion v1.4 if installed, else the embedded model)",
     )  # fmt: skip
     model.add_argument(
-        "--config", "--config_path", metavar="YAML", help="its configuration (default: the one that fits)"
+        *config, dest="config", metavar="YAML", help="its configuration (default: the one that fits)"
     )
     model.add_argument(
         "--weights", choices=WEIGHTS, default="auto",
@@ -59,8 +69,15 @@ def add_model_flags(parser: argparse.ArgumentParser, name_help: str | None) -> N
     model.add_argument("--force", action="store_true", help="use an edit on another base than it was made for")
     model.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
     model.add_argument(
-        "--dtype", choices=DTYPES, default="fp32", help="precision of the weights (default: %(default)s)"
+        *dtype, dest="dtype", choices=DTYPES, default="fp32", help="precision of the weights (default: %(default)s)"
     )
+
+
+def add_without(group) -> None:
+    group.add_argument(
+        "--without", action="append", metavar="CONCEPT",
+        help="leave this concept out of a separable edit or of gates, which restores it; may be repeated",
+    )  # fmt: skip
 
 
 def add_row_flags(parser: argparse.ArgumentParser) -> None:
@@ -131,14 +148,15 @@ def choose_rows(args: argparse.Namespace) -> list[Row]:
     if default_seed is None and args.preset:
         default_seed = PRESETS[args.preset].default_seed
     rows = read_csv(args.prompts_path, default_seed)
+    drawn = told_apart(rows, preset_settings(args.preset or "toy", **given_settings(args)))
     if args.df_start < 0 or (args.df_length is not None and args.df_length < 1):
         raise UserError("--df_start must not be negative, and --df_length must be at least 1")
-    rows = rows[args.df_start :][: args.df_length]
-    last = args.till_case if args.till_case is not None else max((row.case_number for row in rows), default=0)
-    chosen = [row for row in rows if args.from_case <= row.case_number <= last]
+    pairs = list(zip(rows, drawn, strict=True))[args.df_start :][: args.df_length]
+    last = args.till_case if args.till_case is not None else max((row.case_number for row, _ in pairs), default=0)
+    chosen = [own for row, own in pairs if args.from_case <= row.case_number <= last]
     if not chosen:
         raise UserError(f"{args.prompts_path}: none of its rows is left by --from_case, --till_case and --df_start")
-    return chosen
+    return without_repeats(chosen)
 
 
 def settings_for(args: argparse.Namespace, family: str, device_type: str) -> GenerationSettings:
@@ -154,8 +172,25 @@ def settings_for(args: argparse.Namespace, family: str, device_type: str) -> Gen
     return settings
 
 
-def draw(args: argparse.Namespace, choice: Choice, rows: Sequence[Row], concept: str | None = None) -> Path:
-    """Load the model, draw the images of `rows` and say what was done; returns their folder."""
+def without_repeats(rows: Sequence[Row]) -> list[Row]:
+    """Each row once, of those that `told_apart` gives for several; says how many that leaves out."""
+    once = list({id(row): row for row in rows}.values())
+    if len(once) < len(rows):
+        print(f"note: {len(rows) - len(once)} rows repeat the prompt and seed of others: one image serves them all")
+    return once
+
+
+def draw(
+    args: argparse.Namespace,
+    choice: Choice,
+    rows: Sequence[Row],
+    concept: str | None = None,
+    folder: Path | None = None,
+) -> Path:
+    """Load the model, draw the images of `rows` and say what was done; returns their folder.
+
+    folder: in place of the one that the preset makes of --save_path, the choice's label and the concept.
+    """
     from dataclasses import asdict
 
     from erasure.generation import generate
@@ -164,7 +199,7 @@ def draw(args: argparse.Namespace, choice: Choice, rows: Sequence[Row], concept:
     preset_settings(args.preset or "toy", **given_settings(args))  # a bad value is known before minutes of loading
     model, identity, family = load(args, choice)
     settings = resolved(settings_for(args, family, model.device.type), model)
-    folder = image_folder(settings.preset, args.save_path, choice.label, concept)
+    folder = folder or image_folder(settings.preset, args.save_path, choice.label, concept)
     print_settings(asdict(settings) | {"rows": len(rows), "folder": folder})
     print(generate(model, rows, folder, settings, identity, overwrite=args.overwrite))
     return folder
@@ -178,8 +213,10 @@ __all__ = [
     "add_model_flags",
     "add_output_flags",
     "add_row_flags",
+    "add_without",
     "choose_model",
     "choose_rows",
     "draw",
     "find_weights",
+    "without_repeats",
 ]

@@ -113,18 +113,19 @@ class Painter:
 def row_noise(images: Sequence[Image], s: GenerationSettings, shape, device) -> Callable[[], torch.Tensor]:
     """A function that draws the next standard normal noise [B, *shape] of the images, float32 on `device`.
 
-    Every row has a generator of its own, which draws for all `num_samples` images of the row at once, as the published
-    scripts did with ``torch.manual_seed(seed)``; an image takes its part, whichever others are in the batch.
+    Every seed has a generator of its own, which draws for all `num_samples` images of a row at once, as the published
+    scripts did with ``torch.manual_seed(seed)``; an image takes its part, whichever others are in the batch. Rows of one
+    seed share their noise.
     """
     where = device if s.noise_device == "cuda" else "cpu"
-    seeds = {i.row.case_number: i.row.evaluation_seed for i in images}
-    generators = {case: torch.Generator(where).manual_seed(seed) for case, seed in seeds.items()}
+    seeds = dict.fromkeys(i.row.evaluation_seed for i in images)
+    generators = {seed: torch.Generator(where).manual_seed(seed) for seed in seeds}
 
     def draw() -> torch.Tensor:
         drawn = {
-            case: torch.randn((s.num_samples, *shape), generator=generator, device=where)
-            for case, generator in generators.items()
+            seed: torch.randn((s.num_samples, *shape), generator=generator, device=where)
+            for seed, generator in generators.items()
         }
-        return torch.stack([drawn[i.row.case_number][i.k] for i in images]).to(device)
+        return torch.stack([drawn[i.row.evaluation_seed][i.k] for i in images]).to(device)
 
     return draw

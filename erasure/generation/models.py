@@ -1,9 +1,11 @@
 """Which model the flags of a script mean, and that model in memory with its edits."""
 
 import argparse
+import hashlib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from erasure.training.naming import name_part
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUFFIXES = (".safetensors", ".pt", ".ckpt", ".pth")
+_LABEL = 100  # characters of the gates' names in the name of a folder
 
 
 class NoSuchModel(UserError):
@@ -32,11 +35,15 @@ class Choice:
     weights: str  # raw, ema or auto, where the base has both
     edits: list[Path] = field(default_factory=list)
     without: list[str] = field(default_factory=list)  # concepts of its one edit that are restored
+    gates: list[Path] = field(default_factory=list)  # files of gates and folders of them: one edit, on top of the others
 
 
 def choose_model(args: argparse.Namespace) -> Choice:
-    """Resolve --model_name, --base and --edit. UserError if a name stands for nothing (published: the base was used)."""
-    name, base = args.model_name.strip(), base_models.published_base(args.base)
+    """Resolve --model_name, --base, --edit and --resag. UserError if a name stands for nothing (published: the base was used)."""
+    gates = _gates(getattr(args, "resag", None) or [])
+    if args.model_name is None and not gates:
+        raise UserError("the following arguments are required: --model_name (or --resag)")
+    name, base = (args.model_name or "original").strip(), base_models.published_base(args.base)
     own = None
     if name.lower() in NAMES:
         if base is not None and _place(base) != _place(name):
@@ -47,18 +54,40 @@ def choose_model(args: argparse.Namespace) -> Choice:
     extra = [find_weights(given) for given in args.edit]
     edits = ([own] if own else []) + extra
     without = getattr(args, "without", None) or []
-    if without and len(edits) != 1:
-        raise UserError(f"--without restores concepts of one edit, and here are {len(edits)}")
+    changes = len(edits) + bool(gates)
+    if without and changes != 1:
+        raise UserError(f"--without restores concepts of one edit, and here are {changes}")
     # a base with edits is not to share a folder with the bare base
-    labels = [_label(name, own)] if own or not extra else []
+    labels = [_label(name, own)] if own or not (extra or gates) else []
     labels += [_label(given, path) for given, path in zip(args.edit, extra, strict=True)]
+    labels += _gate_labels(gates)
     label = "-without-".join(["+".join(labels), *map(name_part, without)])
     config, weights = args.config, args.weights
-    if base is None and edits:
-        made_for = _base_of(edits[0])
+    if base is None and changes:
+        made_for = _base_of((edits or gates)[0])
         base, config = made_for.get("path"), config or made_for.get("config_path")
         weights = made_for.get("weights", weights) if weights == "auto" else weights
-    return Choice(_folder_name(args.exp_name or label), base, config, weights, edits, without)
+    return Choice(folder_name(args.exp_name or label), base, config, weights, edits, without, gates)
+
+
+def _gates(given: Sequence[str]) -> list[Path]:
+    """Files of gates and folders of them. UserError for one that holds none."""
+    if not given:
+        return []
+    from erasure import edits
+
+    for path in given:
+        edits.gate_files(path)
+    return [find(path) for path in given]
+
+
+def _gate_labels(gates: Sequence[Path]) -> list[str]:
+    """Folders' names; a file is called after its folder, which has the concept's name, and many files by their number."""
+    labels = [(path if path.is_dir() else path.resolve().parent).resolve().name for path in gates]
+    if len("+".join(labels)) <= _LABEL:
+        return labels
+    digest = hashlib.sha256("\0".join(labels).encode()).hexdigest()[:8]
+    return [f"{labels[0][:_LABEL]}-and-{len(labels) - 1}-more-{digest}"]
 
 
 def find_weights(name: str) -> Path:
@@ -88,10 +117,13 @@ def _base_of(path: Path) -> dict[str, str]:
     from erasure import edits
     from erasure.checkpoint_files import shapes
 
+    if edits.has_gates(path):
+        path = edits.gate_files(path)[0]
     if path.is_dir():
         return {}
     if not edits.is_edit(path):
-        widths = {shape[1] for key, shape in shapes(path).items() if key.endswith("attn2.to_k.weight")}
+        readers = ("attn2.to_k.weight", edits.residual_gates.SCALER)
+        widths = {shape[1] for key, shape in shapes(path).items() if key.endswith(readers)}
         return {"path": "sd-v1-4" if widths == {base_models.SD_CONTEXT_DIM} else "toy"} if len(widths) == 1 else {}
     base = edits.read_header(path)["base"]
     if not base.get("path") or not find(base["path"]).exists():
@@ -112,7 +144,8 @@ def _label(name: str, path: Path | None) -> str:
     return last
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """`name`; UserError if it is no name of one folder."""
     if not name or re.search(r"[\x00-\x1f/\\]", name) or name in (".", ".."):
         raise UserError(f"{name!r} cannot name a folder of images: give one with --exp_name")
     return name
@@ -147,7 +180,7 @@ def load(args: argparse.Namespace, choice: Choice):
     """(model with its edits, identity for the manifest, family of the base)."""
     import torch
 
-    from erasure import edits, runs
+    from erasure import edits
 
     device = pick_device(args.device)
     model, base = base_models.load(
@@ -157,15 +190,25 @@ def load(args: argparse.Namespace, choice: Choice):
     identity: dict[str, Any] = {"base": base.to_dict(), "edits": []}
     for path in choice.edits:
         applied = edits.load_into(model, base, path, force=args.force, without=choice.without)
-        edit = applied.edit
-        print(f"with {path}: {edit.label()}, {len(applied.matched)} tensors")
-        identity["edits"].append(
-            {
-                "path": str(path),
-                "kind": edit.kind,
-                "method": edit.method,
-                "concepts": edit.concepts if edit.kind != "checkpoint" else [],
-                "sha256": runs.tensors_sha256(edit.tensors),
-            }
-        )
+        identity["edits"].append(_said(applied, str(path)))
+    if choice.gates:
+        gates = edits.read_gates(choice.gates)
+        gates = edits.drop(gates, choice.without) if choice.without else gates
+        applied = edits.apply(model, gates, base, force=args.force)
+        identity["edits"].append(_said(applied, ", ".join(map(str, choice.gates))))
     return model, identity, base.family
+
+
+def _said(applied, path: str) -> dict[str, Any]:
+    """What the manifest says of an edit in the model, which is also told."""
+    from erasure.runs import tensors_sha256
+
+    edit = applied.edit
+    print(f"with {path}: {edit.label()}, {len(applied.matched)} tensors")
+    return {
+        "path": path,
+        "kind": edit.kind,
+        "method": edit.method,
+        "concepts": edit.concepts if edit.kind != "checkpoint" else [],
+        "sha256": tensors_sha256(edit.tensors),
+    }

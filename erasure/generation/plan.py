@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from erasure.errors import UserError
 from erasure.generation.presets import NAMINGS, GenerationSettings
+from erasure.generation.rows import of_row
 from erasure.prompts import Row
 from erasure.runs import atomic_path
 
@@ -61,12 +62,7 @@ def images_of(rows: Iterable[Row], s: GenerationSettings, multiple: int) -> list
     """
     images: dict[str, Image] = {}
     for row in rows:
-        guidance = s.guidance
-        width = height = s.image_size
-        if s.row_guidance and row.evaluation_guidance is not None:
-            guidance = row.evaluation_guidance
-        if s.row_size:
-            width, height = row.width or width, row.height or height
+        guidance, width, height = of_row(row, s)
         if width % multiple or height % multiple:
             raise UserError(
                 f"case {row.case_number}: images of {width}x{height} pixels cannot be drawn by this model, "

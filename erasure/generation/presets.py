@@ -42,14 +42,16 @@ class GenerationSettings:
 
 _ESD = GenerationSettings(sampler="lms", steps=100)
 _RECE = replace(_ESD, steps=50, noise_device="cuda", row_guidance=True, row_size=True, default_seed=42)
+# PLMS is the PNDM scheduler that the pipeline of CPE ran with
+_CPE = GenerationSettings(sampler="plms", noise_device="cuda", naming="cpe")
 PRESETS = {
     "esd": _ESD,
     "uce": _ESD,
     "sepce": _ESD,
     "rece": _RECE,
     "mace": GenerationSettings(naming="mace"),
-    # PLMS is the PNDM scheduler that the pipeline of CPE ran with
-    "cpe": GenerationSettings(sampler="plms", noise_device="cuda", row_guidance=True, naming="cpe"),
+    "cpe": _CPE,
+    "cpe-explicit": replace(_CPE, row_guidance=True, naming="cpe-explicit"),
     # the embedded model, at the sampler and guidance it was measured with
     "toy": GenerationSettings(steps=25, guidance=2.5),
     # as good there, in less than half of the calls
@@ -104,7 +106,7 @@ def image_folder(preset: str, save_path: str | os.PathLike, label: str, concept:
 
 def _safe(text: str) -> str:
     """A prompt as part of a file name: no line breaks and other control characters, no separators of folders."""
-    return re.sub(r"[\x00-\x1f\x7f]", "", text).replace("/", "_").replace("\\", "_")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "", text).replace("/", "_").replace("\\", "_")
 
 
 def _limited(prompt: str, tail: str) -> str:
@@ -113,26 +115,26 @@ def _limited(prompt: str, tail: str) -> str:
 
 
 def _case(row: Row, k: int) -> str:
-    return f"{row.case_number}_{k}.png"
+    return f"{row.case_number}{row.mark}_{k}.png"
 
 
 def _cpe(row: Row, k: int) -> str:
-    return _limited(_safe(row.prompt).replace(" ", "_"), f"_{row.evaluation_seed}_{k}.png")
+    return _limited(_safe(row.prompt).replace(" ", "_"), f"{row.mark}_{row.evaluation_seed}_{k}.png")
 
 
 def _cpe_explicit(row: Row, k: int) -> str:
     """As CPE names images of explicit prompts, but with the case number (published: a constant, so that names collide)."""
     start = _safe(row.prompt[:20].replace("/", "")).replace(" ", "-")
-    return f"{row.case_number}_{start}_{row.evaluation_seed}_{k}.png"
+    return f"{row.case_number}_{start}{row.mark}_{row.evaluation_seed}_{k}.png"
 
 
 def _mace(row: Row, k: int) -> str:
-    return _limited(_safe(row.prompt), f"_{row.evaluation_seed}" + (f"_{k}" if k else "") + ".png")
+    return _limited(_safe(row.prompt), f"{row.mark}_{row.evaluation_seed}" + (f"_{k}" if k else "") + ".png")
 
 
 def _named(row: Row, k: int) -> str:
     """By a column `name`, where the row has one; RECE's pictures of embeddings are {epoch}-{concept}_{k}.png."""
-    return _limited(_safe(row.extra.get("name") or str(row.case_number)), f"_{k}.png")
+    return _limited(_safe(row.extra.get("name") or str(row.case_number)), f"{row.mark}_{k}.png")
 
 
 NAMINGS = {"case": _case, "named": _named, "cpe": _cpe, "cpe-explicit": _cpe_explicit, "mace": _mace}
