@@ -50,8 +50,8 @@ def build(name: str) -> bytes:
     content = text_of(rule, read_json(RULES)["templates"]).encode()
     if (sha256 := hashlib.sha256(content).hexdigest()) != rule["sha256"]:
         raise UserError(
-            f"{name}: made of {NAMES.relative_to(ROOT)} and {RULES.relative_to(ROOT)} it has sha256 {sha256}, the published "
-            f"file {rule['sha256']}: one of those lists was changed"
+            f"{name}: made of data/names and data/prompt_rules.json it has sha256 {sha256}, the published file "
+            f"{rule['sha256']}: one of those lists was changed"
         )
     return content
 

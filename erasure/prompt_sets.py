@@ -7,18 +7,16 @@ The first are data/prompt_rules.json (`erasure.prompt_rules`), the others are in
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from erasure import prompt_rules
 from erasure.errors import UserError
-from erasure.prompts import read_table
 from erasure.runs import ROOT, find, sha256_file
 
 SOURCES = ROOT / "data" / "sources.yaml"
-WORD_COLUMNS = ("key", "artist", "name")  # of the CSVs that published word lists are
 
 
 def prompt_file(path: str | os.PathLike) -> Path:
@@ -56,29 +54,6 @@ def _compare(path: Path, source: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: {reason}; the whole file has sha256 {source['sha256']}")
     if sha256 != source["sha256"]:
         print(f"note: {path} is not the published file ({source['rows']} rows, sha256 {source['sha256']})")
-
-
-def word_list(source: str | os.PathLike | Sequence[str]) -> list[str]:
-    """Words or sentences: those given, or those of a file, in its order.
-
-    A text file has one a line; a CSV has them in its column key, artist or name. Artists count once, as a published list
-    repeats them for every prompt; the others keep their repeats. UserError for a file that is missing or has none of them.
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        return [str(word) for word in source]
-    path = prompt_file(source)
-    if path.suffix != ".csv":
-        words = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    else:
-        header, rows = read_table(path)
-        column = next((name for name in WORD_COLUMNS if name in header), None)
-        if column is None:
-            raise UserError(f"{path}: no column {' or '.join(WORD_COLUMNS)}; it has {', '.join(map(repr, header))}")
-        words = [row[column] for row in rows]
-        words = list(dict.fromkeys(words)) if column == "artist" else words
-    if not words:
-        raise UserError(f"{path}: there are no words in it")
-    return words
 
 
 @cache
