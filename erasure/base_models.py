@@ -29,7 +29,7 @@ NAMES = {
     "sd-v1-4": (SD_CKPT, SD_CONFIG),
     "sd-v1": (SD_CKPT, SD_CONFIG),
 }
-PUBLISHED_BASES = {"1.4": "sd-v1-4", "1_4": "sd-v1-4"}  # what UCE and RECE call --base
+PUBLISHED_BASES = {"1.4": "sd-v1-4", "1_4": "sd-v1-4", "CompVis/stable-diffusion-v1-4": "sd-v1-4"}  # UCE, RECE; CPE
 WEIGHTS = ("auto", "raw", "ema")
 SD_CONTEXT_DIM = 768
 
@@ -85,7 +85,7 @@ def resolve(
 
 
 def published_base(base: str | None) -> str | None:
-    """--base as UCE and RECE take it, 1.4 or 2.1, as a name that `resolve` knows. UserError for 2.1."""
+    """--base as UCE, RECE and CPE take it, 1.4, 2.1 or a name of the hub, as one that `resolve` knows. UserError for 2.1."""
     if base == "2.1":
         raise UserError("--base 2.1: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
     return PUBLISHED_BASES.get(base, base)

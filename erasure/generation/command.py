@@ -27,6 +27,7 @@ _SETTINGS = (
     "sampler", "steps", "guidance", "image_size", "num_samples", "noise_device", "eta", "negative_prompt",
     "row_guidance", "row_size", "naming", "default_seed", "batch_size",
 )  # fmt: skip
+_SHORT = {long: short for short, long in DTYPES.items()}
 
 
 # ---- flags ---------------------------------------------------------------------------------------------------------
@@ -37,10 +38,12 @@ def add_model_flags(
     name_help: str | None,
     config: Sequence[str] = ("--config", "--config_path"),
     dtype: Sequence[str] = ("--dtype",),
+    weights: str = "raw",
 ) -> None:
     """name_help: of --model_name; None leaves it and what it can be changed by out, for a script that sets them.
 
     config, dtype: what the base's configuration and precision are called, where the script has other names for them.
+    weights: what help says of the default of --weights.
     """
     model = parser.add_argument_group("model")
     if name_help:
@@ -59,18 +62,17 @@ def add_model_flags(
         help=f"base model: {', '.join(NAMES)}, a checkpoint or a diffusers folder "
         "(default: what the edit was made for, else Stable Diffusion v1.4 if installed, else the embedded model)",
     )  # fmt: skip
-    model.add_argument(
-        *config, dest="config", metavar="YAML", help="its configuration (default: the one that fits)"
-    )
+    model.add_argument(*config, dest="config", metavar="YAML", help="its configuration (default: the one that fits)")
     model.add_argument(
         "--weights", choices=WEIGHTS, default="auto",
-        help="of a base with both: raw, which ESD starts from, or ema, which diffusers ships (default: raw)",
+        help="of a base with both: raw, which ESD starts from, or ema, which diffusers ships (default: {weights})",
     )  # fmt: skip
     model.add_argument("--force", action="store_true", help="use an edit on another base than it was made for")
     model.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
     model.add_argument(
-        *dtype, dest="dtype", choices=DTYPES, default="fp32", help="precision of the weights (default: %(default)s)"
-    )
+        *dtype, dest="dtype", type=lambda name: _SHORT.get(name, name), choices=DTYPES, default="fp32",
+        help="precision of the weights, by this name or a long one such as float16 (default: %(default)s)",
+    )  # fmt: skip
 
 
 def add_without(group) -> None:

@@ -35,7 +35,7 @@ class Choice:
     weights: str  # raw, ema or auto, where the base has both
     edits: list[Path] = field(default_factory=list)
     without: list[str] = field(default_factory=list)  # concepts of its one edit that are restored
-    gates: list[Path] = field(default_factory=list)  # files of gates and folders of them: one edit, on top of the others
+    gates: list[Path] = field(default_factory=list)  # files of gates and folders of them: one edit, on top
 
 
 def choose_model(args: argparse.Namespace) -> Choice:
@@ -124,7 +124,11 @@ def _base_of(path: Path) -> dict[str, str]:
     if not edits.is_edit(path):
         readers = ("attn2.to_k.weight", edits.residual_gates.SCALER)
         widths = {shape[1] for key, shape in shapes(path).items() if key.endswith(readers)}
-        return {"path": "sd-v1-4" if widths == {base_models.SD_CONTEXT_DIM} else "toy"} if len(widths) == 1 else {}
+        if len(widths) != 1:
+            return {}
+        # CPE's published gates were made with diffusers' copy of Stable Diffusion
+        weights = {"weights": "prefer_ema"} if edits.is_gate_file(path) else {}
+        return {"path": "sd-v1-4" if widths == {base_models.SD_CONTEXT_DIM} else "toy"} | weights
     base = edits.read_header(path)["base"]
     if not base.get("path") or not find(base["path"]).exists():
         return {}  # made elsewhere: the default base, if its hash is the one that the edit names

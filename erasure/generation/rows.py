@@ -61,8 +61,8 @@ def _same(row: Row, other: Row, s: GenerationSettings) -> bool:
     return one == two
 
 
-def write_index(folder: str | os.PathLike, rows: Sequence[Row], drawn: Sequence[Row], s: GenerationSettings) -> Path:
-    """Write index.csv: of every row of the prompt file, by position, the images in `folder`; those not drawn are left out.
+def write_index(folder: str | os.PathLike, rows: Sequence[Row], drawn: Sequence[Row], s: GenerationSettings) -> int:
+    """Write index.csv: of every row of the prompt file, by position, the images in `folder`; returns of how many rows.
 
     drawn: what `told_apart` says of `rows`. It is made from the files that are there, so that runs which draw parts of the
     prompt file into one folder need not agree on it: the last one to end lists all.
@@ -75,4 +75,4 @@ def write_index(folder: str | os.PathLike, rows: Sequence[Row], drawn: Sequence[
             if (file := NAMINGS[s.naming](own, k)) in there:
                 lines.append([position, row.case_number, k, file, row.prompt, row.evaluation_seed])
     write_csv(folder / INDEX, [INDEX_COLUMNS, *lines])
-    return folder / INDEX
+    return len({line[0] for line in lines})
