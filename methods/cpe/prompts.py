@@ -7,10 +7,12 @@ The published weights were trained on these strings, so that they are the defaul
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from erasure.errors import UserError
+from erasure.prompt_sets import prompt_file
 from erasure.prompts import read_table
 from erasure.runs import find
 
@@ -41,20 +43,26 @@ def read_templates(path: str | os.PathLike, word: str) -> list[str]:
     return [row["prompt"] for row in rows] + [word]
 
 
-def read_words(path: str | os.PathLike) -> list[str]:
-    """A list of words or sentences: lines of a text file, or a column (`WORD_COLUMNS`) of a CSV; line ends of cells are kept."""
-    path = find(path)
-    if path.suffix != ".csv":
-        try:
-            words = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
-    else:
+def read_words(source: str | os.PathLike | Sequence[str]) -> list[str]:
+    """Words or sentences: a list itself, lines of a text file, or a column (`WORD_COLUMNS`) of a CSV, line ends of cells kept.
+
+    Repeats stay, but for artists, of whom published files have five rows each.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return [str(word) for word in source]
+    path = prompt_file(source)
+    if path.suffix == ".csv":
         header, rows = read_table(path)
         column = next((name for name in WORD_COLUMNS if name in header), None)
         if column is None:
             raise UserError(f"{path}: none of the columns {', '.join(WORD_COLUMNS)}; it has {', '.join(header)}")
         words = [row[column] for row in rows]
+        words = list(dict.fromkeys(words)) if column == "artist" else words
+    else:
+        try:
+            words = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not a text in UTF-8 (byte {error.start})") from None
     if not words:
         raise UserError(f"{path}: no words in it")
     return words
@@ -73,7 +81,5 @@ def cleaned_candidates(names: Sequence[str], targets: Iterable[str]) -> list[str
 
 
 def _letters(name: str) -> str:
-    import unicodedata
-
     plain = unicodedata.normalize("NFKD", name)
     return "".join(character for character in plain if character.isalnum()).casefold()

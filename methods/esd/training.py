@@ -20,6 +20,7 @@ from tqdm import tqdm
 from erasure.edits import Edit, save
 from erasure.errors import UserError
 from erasure.runs import print_settings
+from erasure.training import adam_state
 from erasure.training.fitting import check_image_size
 from erasure.training.stopping import deferred_stop
 from ldm.models.diffusion.ddim import DDIMSampler
@@ -136,27 +137,14 @@ class Trainer:
         return {name: parameter.detach() for name, parameter in self.selected.items()}
 
     def progress(self) -> Progress:
-        state = self.optimizer.state
-        moments = [{n: state[p][key] for n, p in self.selected.items()} for key in ("exp_avg", "exp_avg_sq")]
-        return Progress(self.tensors(), *moments, list(self.losses))
+        kept = adam_state.moments(self.optimizer, self.selected)
+        return Progress(self.tensors(), kept["exp_avg"], kept["exp_avg_sq"], list(self.losses))
 
     def go_on_from(self, progress: Progress) -> None:
         self.load(progress.weights)
-
-        def moment(values: dict[str, Tensor], name: str) -> Tensor:
-            # in memory of its own and laid out as the weight: what was read is a view of the file, and contiguous
-            return torch.empty_like(self.selected[name]).detach().copy_(values[name])
-
-        state = {
-            i: {
-                "step": torch.tensor(float(progress.iteration)),
-                "exp_avg": moment(progress.exp_avg, name),
-                "exp_avg_sq": moment(progress.exp_avg_sq, name),
-            }
-            for i, name in enumerate(self.selected)
-        }
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        steps = {name: torch.tensor(float(progress.iteration)) for name in self.selected}
+        saved = {"exp_avg": progress.exp_avg, "exp_avg_sq": progress.exp_avg_sq, "step": steps}
+        adam_state.restore(self.optimizer, self.selected, saved)
         self.losses = list(progress.losses)
 
     @torch.no_grad()

@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from erasure.edits import Edit, save
 from erasure.errors import UserError
+from erasure.training import adam_state
 from erasure.training.draws import draw_timestep, iteration_generators
 from erasure.training.stopping import deferred_stop
 from methods.sepce.images import ConceptImages, digest_of
@@ -108,11 +109,8 @@ class Trainer:
 
     def progress(self) -> Progress:
         """All that the next step depends on; tensors share memory with those in training."""
-        trained, states = self.objective.trained, self.optimizer.state
-        moments = {
-            key: {name: states[p][key] for name, p in trained.items() if p in states}
-            for key in ("exp_avg", "exp_avg_sq", "step")
-        }
+        trained = self.objective.trained
+        moments = adam_state.moments(self.optimizer, trained)
         grad = {name: p.grad for name, p in trained.items() if p.grad is not None and self.accumulate_grad}
         own, numbers = self.objective.state()
         values = {name: p.detach() for name, p in trained.items()}
@@ -123,25 +121,12 @@ class Trainer:
         trained = self.objective.trained
         # first: it refuses what another objective has left
         self.objective.load({name: tensor.clone() for name, tensor in progress.objective.items()}, progress.numbers)
-
-        def like(name: str, value: Tensor) -> Tensor:
-            # in memory of its own and laid out as the parameter: what was read is a view of the file, and contiguous
-            return torch.empty_like(trained[name]).copy_(value)
-
         for name, parameter in trained.items():
             parameter.copy_(progress.trained[name])
-            parameter.grad = like(name, progress.grad[name]) if name in progress.grad else None
-        state = {
-            i: {
-                "step": progress.step[name].clone(),
-                "exp_avg": like(name, progress.exp_avg[name]),
-                "exp_avg_sq": like(name, progress.exp_avg_sq[name]),
-            }
-            for i, name in enumerate(trained)
-            if name in progress.step
-        }
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            grad = progress.grad.get(name)
+            parameter.grad = None if grad is None else adam_state.like(parameter, grad)
+        saved = {key: getattr(progress, key) for key in adam_state.MOMENTS}
+        adam_state.restore(self.optimizer, trained, saved)
         self.rows, self.finished = list(progress.rows), progress.finished
 
 

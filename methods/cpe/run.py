@@ -1,0 +1,187 @@
+"""A run of train_cpe.py: concepts one after the other, or side by side on several devices."""
+
+import argparse
+import contextlib
+import multiprocessing
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erasure import devices, errors, runs
+from erasure.base_flags import load_base
+from erasure.base_models import published_base, resolve
+from erasure.errors import UserError
+from erasure.training.naming import plain
+from methods.cpe.yaml_files import read_config, read_yaml
+
+PUBLISHED_BASE = "CompVis/stable-diffusion-v1-4"  # in configurations: the default base
+_TO_SETTINGS = {"guidance_scale": "guidance", "lora_rank": "rank", "noise": "noise_scale"}
+
+
+@dataclass
+class Plan:
+    """What flags and configuration ask for. Needs no torch."""
+
+    settings: list[Any]  # CpeSettings of the chosen concepts
+    targets: list[str]  # of all concepts in the list, chosen or not
+    skip_learned: bool
+
+
+def main(arguments: argparse.Namespace) -> int | None:
+    """From flags to files; returns the exit code."""
+    base = read_config(arguments.config_file, "").get("pretrained_model") or {}
+    if base.get("v2"):
+        raise UserError("pretrained_model.v2: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
+    if arguments.ckpt_path is None and base.get("name_or_path") not in (None, PUBLISHED_BASE):
+        arguments.ckpt_path = base["name_or_path"]
+    arguments.ckpt_path = published_base(arguments.ckpt_path)
+    _, config_path = resolve(arguments.ckpt_path, arguments.config_path, arguments.unsafe_pickle)
+    from erasure.base_models import family_of
+
+    plan = plan_of(arguments, family_of(config_path))  # mistakes show before gigabytes are read
+    places = devices.parse_devices(arguments.devices) if arguments.devices else [None]
+    if len(places) == 1:
+        return train_all(arguments, plan)
+    return side_by_side(arguments, plan, places)
+
+
+def plan_of(arguments: argparse.Namespace, family: str) -> Plan:
+    """UserError for a configuration, list or flag that cannot be used."""
+    from methods.cpe.preparing import concepts_of
+    from methods.cpe.settings import CpeSettings
+
+    config = read_config(arguments.config_file, family)
+    if not config.get("prompts_file"):
+        raise UserError(f"{arguments.config_file}: no prompts_file")
+    entries = concepts_of(read_yaml(config["prompts_file"]), config["prompts_file"])
+    flags = {_TO_SETTINGS.get(name, name): value for name, value in vars(arguments).items() if value is not None}
+    flags["noise"] = arguments.noise or None
+    settings = [CpeSettings.of(config, entry, flags) for entry in chosen(entries, arguments, config.get("train") or {})]
+    if arguments.output_root:
+        import dataclasses
+
+        settings = [dataclasses.replace(s, folder=str(Path(arguments.output_root) / s.folder)) for s in settings]
+    skip = arguments.skip_learned
+    if skip is None:
+        skip = bool((config.get("train") or {}).get("skip_learned"))
+    return Plan(settings, [str(entry["target"]) for entry in entries], skip)
+
+
+def chosen(entries: Sequence[Mapping], arguments: argparse.Namespace, train: Mapping[str, Any]) -> list[Mapping]:
+    """The entries from --st_prompt_idx to --end_prompt_idx, included, that --concepts names. UserError if none is left."""
+    first, last = (
+        given if given is not None and given >= 0 else int(float(train.get(name) or default))
+        for given, name, default in (
+            (arguments.st_prompt_idx, "st_prompt_idx", 0),
+            (arguments.end_prompt_idx, "end_prompt_idx", len(entries) - 1),
+        )
+    )
+    found = list(entries[first : last + 1])
+    if arguments.concepts:
+        wanted = [plain(name) for name in arguments.concepts.split(",") if name.strip()]
+        there = {plain(str(entry["target"])) for entry in found}
+        if missing := [name for name in arguments.concepts.split(",") if plain(name) and plain(name) not in there]:
+            raise UserError(
+                f"--concepts {', '.join(missing)}: not in the list ({', '.join(str(e['target']) for e in found[:8])} ...)"
+            )
+        found = [entry for entry in found if plain(str(entry["target"])) in wanted]
+    if not found:
+        raise UserError(f"no concept from {first} to {last}: the list has {len(entries)}")
+    return found
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def train_all(arguments: argparse.Namespace, plan: Plan) -> int | None:
+    """Train the plan's concepts on the device of the flags, one after the other."""
+    todo = [s for s in plan.settings if not (plan.skip_learned and not arguments.force and _learned(s))]
+    for s in plan.settings:
+        if s not in todo:
+            print(f"{s.target}: {_last(s)} is there (--no-skip_learned compares its settings, --force trains it again)")
+    if not todo:
+        return None
+    model, identity = load_base(arguments)
+    from methods.cpe.preparing import Preparation
+
+    preparation = Preparation(model, plan.targets, arguments.cache_device)
+    runs.print_settings({name: v for name, v in todo[0].to_dict().items() if name not in ("target", "folder")})
+    made = []
+    for s in todo:
+        try:
+            made.append(_train(preparation, identity, s, arguments))
+        except KeyboardInterrupt:
+            kept = (Path(s.folder) / "checkpoint.safetensors").is_file()
+            print(
+                f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr
+            )
+            return errors.INTERRUPTED
+    _print_made(made)
+    return None
+
+
+def _train(preparation, identity, s, arguments: argparse.Namespace) -> Path:
+    """Gates of one concept: trained, resumed, or found finished."""
+    from erasure.edits import Edit
+    from methods.cpe.run_folder import RunFolder
+    from methods.cpe.training import train
+
+    folder = RunFolder(Path(s.folder), s, identity)
+    found = folder.open(arguments.resume, arguments.force)
+    if isinstance(found, Edit):
+        print(f"{s.target}: {folder.edit_file} is there, finished (--force trains it again)")
+        return folder.edit_file
+    problem = preparation.problem(s)
+    count = len(problem.protected)
+    print(f"{s.target}: {len(problem.target)} templates, {count} anchors, on {problem.device}")
+    train(problem, folder, found)
+    return folder.edit_file
+
+
+def _last(s) -> Path:
+    return runs.find(Path(s.folder) / f"{s.name}_last.safetensors")
+
+
+def _learned(s) -> bool:
+    return _last(s).is_file()
+
+
+def _print_made(made: Sequence[Path]) -> None:
+    from erasure.generation.next_step import print_generate_command, print_written
+
+    print_written(made)
+    group = made[0].parent.parent
+    print_generate_command("original", "--resag", str(group if len(made) > 1 else made[0]))
+
+
+# ---- several devices -----------------------------------------------------------------------------------------------
+
+
+def side_by_side(arguments: argparse.Namespace, plan: Plan, places: Sequence[str]) -> int | None:
+    """One process a device, each with its share of the concepts. The first failure's exit code, if any."""
+    workers = []
+    for i, place in enumerate(places):
+        share = plan.settings[i :: len(places)]
+        if share:
+            own = argparse.Namespace(**vars(arguments) | {"devices": place})
+            mine = Plan(share, plan.targets, plan.skip_learned)
+            worker = multiprocessing.get_context("spawn").Process(target=_worker, args=(own, mine, len(places)))
+            worker.start()
+            workers.append(worker)
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:  # the workers have been told, too: they save and stop
+        for worker in workers:
+            worker.join()
+    return next((worker.exitcode for worker in workers if worker.exitcode), None)
+
+
+def _worker(arguments: argparse.Namespace, plan: Plan, count: int) -> None:
+    import torch
+
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    errors.run(lambda: train_all(arguments, plan))

@@ -1,0 +1,176 @@
+"""What the training of one concept is told to do: from a published YAML file, the entry of its concept, and flags on top."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from erasure.errors import UserError
+from erasure.training.naming import name_part
+from erasure.training.run_folder import settings_differences
+from methods.cpe import sampling, schedule
+
+_ABOUT_FILES = ("name", "folder", "stage_interval", "checkpoint_every", "log_every")
+_TRAIN = (
+    "iterations", "lr", "lr_scheduler", "lr_warmup_steps", "lr_scheduler_num_cycles", "pal", "num_stages",
+    "iterations_adv", "lr_adv", "lr_scheduler_adv", "lr_warmup_steps_adv", "lr_scheduler_num_cycles_adv",
+    "num_add_prompts", "adv_coef", "factor_init_iter", "factor_init_lr", "factor_init_lr_cycle", "do_adv_learn",
+    "optimizer_type", "optimizer_args", "noise_scale", "mixup", "separate_key", "clean_anchors", "skip_last_adv",
+    "checkpoint_every", "log_every", "max_grad_norm",
+)  # fmt: skip
+OPTIMIZERS = (
+    "AdamW8bit",
+    "AdamW",
+    "Adam",
+)  # the first is bitsandbytes' in the original, and AdamW in full precision here
+
+
+@dataclass(frozen=True)
+class CpeSettings:
+    """Settings of one concept's training; defaults are those of the published configuration classes.
+
+    UserError, in one line, for a value that no training could use.
+    """
+
+    target: str
+    neutral: str
+    word: str  # that stands for the concept in templates: actor, artist, explicit
+    scripts_file: str  # templates
+    anchors: Mapping[str, Any]  # general and candidates, or prompts: files or lists of words
+    name: str = "untitled"  # of the files
+    folder: str = "output"
+    guidance: float = 1.0  # gamma
+    sampling_batch_size: int = 4  # S
+    gate_rank: int = 16
+    rank: int = 1  # rho
+    alpha: float = 1.0
+    separate_key: bool = False  # the paper's two projections (published: one)
+    seed: int = 0
+    iterations: int = 3000
+    lr: float = 1e-4
+    lr_scheduler: str = "cosine_with_restarts"
+    lr_warmup_steps: int = 500
+    lr_scheduler_num_cycles: float = 3
+    pal: float = 0.01
+    num_stages: int = 10
+    iterations_adv: int = 1000
+    lr_adv: float = 1e-4
+    lr_scheduler_adv: str = "cosine_with_restarts"
+    lr_warmup_steps_adv: int = 500
+    lr_scheduler_num_cycles_adv: float = 3
+    num_add_prompts: int = 10  # A
+    adv_coef: float = 0.1
+    factor_init_iter: int = 1
+    factor_init_lr: float = 1
+    factor_init_lr_cycle: float = 1
+    do_adv_learn: bool = False
+    optimizer_type: str = "AdamW8bit"
+    optimizer_args: Any = None
+    max_grad_norm: float = 0.0
+    noise_scale: float = sampling.NOISE_SCALE
+    mixup: bool = True
+    clean_anchors: bool = False
+    skip_last_adv: bool = False
+    resume_stage: int = 0
+    stage_interval: int = 1
+    checkpoint_every: int = 500  # iterations
+    log_every: int = 50
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], entry: Mapping[str, Any], flags: Mapping[str, Any]) -> "CpeSettings":
+        """config: `yaml_files.read_config`; entry: of its prompts_file; flags: those that the user gave, by field name.
+
+        `noise` is the published flag's text, which the folder's name repeats as it was typed.
+        """
+        network, train, save = (_mapping(config, key) for key in ("network", "train", "save"))
+        known = {field.name: field for field in fields(cls)}
+        values: dict[str, Any] = {name: train[name] for name in _TRAIN if train.get(name) is not None}
+        values |= {"word": config.get("replace_word"), "scripts_file": config.get("scripts_file")}
+        values |= {"anchors": config.get("anchors") or {}, "name": save.get("name"), "seed": train.get("train_seed")}
+        values |= {"stage_interval": save.get("stage_interval"), "resume_stage": train.get("resume_stage")}
+        values |= {"rank": network.get("rank"), "alpha": network.get("alpha"), "gate_rank": network.get("init_size")}
+        values |= {"target": entry.get("target"), "neutral": entry.get("neutral", entry.get("unconditional", ""))}
+        values |= {"guidance": entry.get("guidance_scale"), "sampling_batch_size": entry.get("sampling_batch_size")}
+        values |= {name: value for name, value in flags.items() if name in known and value is not None}
+        values = {name: _as(known[name], value) for name, value in values.items() if value is not None}
+        for name in ("target", "word", "scripts_file"):
+            if not values.get(name):
+                where = "the prompts_file's entry" if name == "target" else "the configuration"
+                raise UserError(f"{where} has no {'replace_word' if name == 'word' else name}")
+        settings = cls(**values)
+        return replace(settings, folder=str(settings._folder(str(save.get("path") or "output"), flags)))
+
+    def _folder(self, path: str, flags: Mapping[str, Any]) -> Path:
+        """save.path with the run's values: ``guide#`` becomes ``guide0.3``, and ACTOR the concept (published: the leaf of celebrities stayed)."""
+        for mark, value in (("guide#", self.guidance), ("gate_rank#", self.gate_rank), ("pal#", self.pal)):
+            path = path.replace(mark, mark.replace("#", str(value)))
+        parts = Path(path).parts
+        more = f"_lora_rank{self.rank}" if flags.get("rank") is not None else ""
+        more += f"_noise{flags['noise']}" if flags.get("noise") else ""
+        more += "" if self.mixup else "_nomixup"
+        parts = [part.replace(self.word.upper(), name_part(self.target.replace(" ", "_"))) for part in parts]
+        if len(parts) < 2:
+            raise UserError(f"save.path {path!r} needs a folder for the run and one in it for the concept")
+        return Path(*parts[:-2], parts[-2] + more, parts[-1])
+
+    def __post_init__(self):
+        for name in ("lr_scheduler", "lr_scheduler_adv"):
+            schedule.check_scheduler(getattr(self, name))
+        if self.optimizer_type not in OPTIMIZERS:
+            raise UserError(f"optimizer_type {self.optimizer_type!r} is not one of {', '.join(OPTIMIZERS)}")
+        if self.optimizer_args or self.max_grad_norm:
+            raise UserError("optimizer_args and max_grad_norm are not supported: no published run used them")
+        least = {
+            "iterations": 1,
+            "num_stages": 1,
+            "sampling_batch_size": 1,
+            "gate_rank": 1,
+            "rank": 1,
+            "num_add_prompts": 1,
+        }
+        least |= {"iterations_adv": 1, "stage_interval": 1, "log_every": 1, "checkpoint_every": 0, "seed": 0}
+        for name, smallest in (least | {"resume_stage": 0, "factor_init_iter": 1}).items():
+            if getattr(self, name) < smallest:
+                raise UserError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{field.name} must be a number that is not negative, and is {value}")
+        if self.resume_stage >= self.num_stages:
+            raise UserError(f"resume_stage {self.resume_stage} of {self.num_stages} stages: nothing would be trained")
+        if not {"general", "candidates"} <= self.anchors.keys() and "prompts" not in self.anchors:
+            raise UserError("the configuration's anchors need general and candidates, or prompts")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def differences(self, there: Mapping[str, Any]) -> list[str]:
+        """What would make the gates other than those of a run with settings `there`, in words."""
+        return settings_differences(self.to_dict(), there, _ABOUT_FILES)
+
+
+def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{key} in the configuration holds no settings (key: value)")
+    return value
+
+
+def _as(field, value: Any) -> Any:
+    """A value as the field's type: YAML reads 1e+4 as a text, and prompt files quote the guidance."""
+    if field.type not in (int, float, bool, str):
+        return value
+    try:
+        if field.type is bool:
+            return {True: True, False: False, "true": True, "false": False}[
+                value.lower() if isinstance(value, str) else value
+            ]
+        if field.type is int:
+            number = float(value)
+            if not number.is_integer():
+                raise ValueError
+            return int(number)
+        return field.type(value)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UserError(f"{field.name} must be {field.type.__name__}, not {value!r}") from None
