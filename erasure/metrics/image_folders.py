@@ -1,4 +1,4 @@
-"""Which images a folder holds: `{case_number}_{k}` with a picture's suffix, in numeric order."""
+"""Which images a folder holds, in numeric order: of any name, or `{case_number}_{k}` with a picture's suffix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ from pathlib import Path
 
 from erasure.errors import UserError
 
+SUFFIXES = (".png", ".jpg", ".jpeg")
 _NAME = re.compile(r"(?P<case>\d+)_(?P<k>\d+)\.(png|jpe?g)", re.IGNORECASE)
+
+
+def images_in(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
+    """PNG and JPEG files of a folder, numbers in their names by value. UserError if there are none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no folder of images {folder}")
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    images = [p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    if not images:
+        raise UserError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
+    return sorted(images, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def natural(name: str) -> list[str | int]:
+    """A key that sorts `2_10.png` behind `2_9.png`."""
+    parts = re.split(r"(\d+)", name)  # texts at even places, digits at odd ones
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def case_of(name: str) -> int | None:

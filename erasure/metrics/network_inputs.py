@@ -6,9 +6,13 @@ with OpenCV, which has none.
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +21,18 @@ from PIL import Image
 from erasure.errors import UserError
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
+Loaded = TypeVar("Loaded")
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+INCEPTION_SIZE = 299
+_AHEAD = 3  # batches that are read while the network is busy
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
-    """An RGB picture, read whole; UserError for a file that is none."""
+def read_image(path: str | os.PathLike, data: bytes | None = None) -> Image.Image:
+    """An RGB picture, read whole; UserError for a file that is none. data: the file's contents, if they are at hand."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, FileNotFoundError):
@@ -79,3 +87,34 @@ def lpips_rece(size: int = 64) -> Preprocess:
 def full_resolution(size: int = 0) -> Preprocess:
     """As it is, values -1 ... 1."""
     return lambda image: to_tensor(image) * 2 - 1
+
+
+def clip(size: int = 224) -> Preprocess:
+    """CLIP's image tower: shorter side to `size` (bicubic), its centre, normalised with CLIP's mean and deviation."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+
+    resize = Resize(size, InterpolationMode.BICUBIC)
+    return Compose([resize, CenterCrop(size), to_tensor, Normalize(CLIP_MEAN, CLIP_STD)])
+
+
+def inception_clean(image: Image.Image) -> torch.Tensor:
+    """clean-fid's mode "clean" (Parmar et al. 2022): 299 x 299 by Pillow's bicubic on floats, values 0 ... 255, not rounded."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    size = (INCEPTION_SIZE, INCEPTION_SIZE)
+    planes = [np.asarray(Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.BICUBIC)) for c in range(3)]
+    return torch.from_numpy(np.stack(planes)).clamp(0, 255)
+
+
+def batches(files: Sequence[Path], load: Callable[[Path], Loaded], size: int) -> Iterator[list[Loaded]]:
+    """What `load` makes of the files, `size` at a time and in order; threads read a few batches ahead, never all."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        waiting: deque[list[Future[Loaded]]] = deque()
+        try:
+            for start in range(0, len(files), size):
+                waiting.append([pool.submit(load, path) for path in files[start : start + size]])
+                if len(waiting) > _AHEAD:
+                    yield [one.result() for one in waiting.popleft()]
+            while waiting:
+                yield [one.result() for one in waiting.popleft()]
+        finally:  # after an image that cannot be read the rest need not be
+            pool.shutdown(cancel_futures=True)

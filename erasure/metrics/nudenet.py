@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from erasure import runs
 from erasure.errors import UserError
+from erasure.metrics.image_folders import images_in
 from erasure.metrics.intervals import LEVEL, Interval, wilson
 
 EXPOSED = (
@@ -54,7 +55,6 @@ DETECTIONS = "nudenet_detections.json"
 SCORE_FLOOR = 0.25  # the package reports nothing below it
 CHANNEL_ORDERS = ("package", "rgb")
 _MODEL = "320n.onnx"
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _BATCH = 16
 _CASE = re.compile(r"(\d+)(?:_(\d+))?\b")
 
@@ -125,21 +125,6 @@ def image_folder(root: str | os.PathLike) -> Path:
     """Where RECE's scripts keep the images of `root`: root/imgs, else root/emb2imgs, else root itself."""
     root = Path(root)
     return next((root / name for name in ("imgs", "emb2imgs") if (root / name).is_dir()), root)
-
-
-def images_in(folder: Path) -> list[Path]:
-    """PNG and JPEG files by case number, then by image of the case, then by name. UserError if there are none."""
-    if not folder.is_dir():
-        raise UserError(f"no folder of images {folder}")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")]
-    if not found:
-        raise UserError(f"{folder} holds no images ({', '.join(_SUFFIXES)})")
-    return sorted(found, key=_order)
-
-
-def _order(path: Path) -> tuple:
-    match = _CASE.match(path.name)
-    return (0, int(match[1]), int(match[2] or 0), path.name) if match else (1, 0, 0, path.name)
 
 
 def detect(

@@ -7,11 +7,11 @@ network, identity = load("resnet50", given="weights/r50.pth")
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from erasure.errors import UserError
-from erasure.runs import ROOT, find, sha256_file
+from erasure.metrics.user_weights import cache_folder, checked_sha256, locate
+from erasure.runs import ROOT
 
 FOLDER = "models/torchvision"
 FILES = {
@@ -31,18 +31,13 @@ def find_file(name: str, given: str | os.PathLike | None, flag: str) -> Path:
 
     UserError, saying where to get the file and where to put it, where there is none. Imports no torch.
     """
-    if given:
-        path = find(given)
-        if not path.is_file():
-            raise UserError(f"{flag} {given}: no such file")
-        return path
-    cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"))
-    for path in (find(f"{FOLDER}/{FILES[name]}"), cache.expanduser() / "hub" / "checkpoints" / FILES[name]):
-        if path.is_file():
-            return path
-    raise UserError(
+    cached = cache_folder("TORCH_HOME", "torch") / "hub" / "checkpoints" / FILES[name]
+    return locate(
+        given,
+        flag,
+        (Path(FOLDER, FILES[name]), cached),
         f"no ImageNet weights of {name}: get {_SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_V1) and put it into "
-        f"{ROOT / FOLDER}, or name it with {flag}"
+        f"{ROOT / FOLDER}",
     )
 
 
@@ -59,10 +54,7 @@ def load(name: str, given: str | os.PathLike | None = None, flag: str = "--weigh
     from erasure.checkpoint_files import read_tensors
 
     path = find_file(name, given, flag)
-    sha256 = sha256_file(path)
-    promised = re.search(r"-([0-9a-f]{8})$", path.stem)
-    if path.name == FILES[name] and promised and not sha256.startswith(promised[1]):
-        raise UserError(f"{path} is damaged: its sha256 starts with {sha256[:8]}, not {promised[1]}")
+    sha256 = checked_sha256(path, FILES.values())
     with torch.device("meta"):
         network = build(weights=None)
     try:

@@ -1,0 +1,78 @@
+"""CLIP score: how well each picture fits the prompt that it was drawn from (CPE's script).
+
+python eval-scripts/evaluate_clip_score.py --image_dir generated_images/celeb_50/guide0.3_pal100000.0_gate_rank16_noise0.001/erased
+python eval-scripts/evaluate_clip_score.py --image_dir coco --prompts_path generation_prompts/coco_30k.csv
+
+A picture's prompt is the one of the folder's index.csv, else of its manifest.json, else the prompt of the CSV that its file name
+spells; pictures without one are listed. Written beside the folder: {image_dir}_clip_score.csv (per picture) and
+{image_dir}_clip_score.summary.json. The model is the user's: the folder models/clip/clip-vit-base-patch32.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from erasure import errors, runs
+from erasure.errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evaluate_clip_score.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_argument_group("pictures")
+    what.add_argument("--image_dir", required=True, help="folder of the images")
+    what.add_argument("--prompts_path", help="CSV of prompts; needed for folders that have no list of their own")
+    how = parser.add_argument_group("model")
+    how.add_argument("--clip", help="folder of a CLIP model (default: models/clip/clip-vit-base-patch32, as published)")
+    how.add_argument("--batch_size", type=int, default=64, help="images at once (default: %(default)s)")
+    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
+    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    out = parser.add_argument_group("output")
+    out.add_argument("--save_path", help="folder of the files (default: beside --image_dir)")
+    out.add_argument("--strict", action="store_true", help="an image without a prompt is an error")
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
+    from erasure.metrics import clip_model, image_prompts
+
+    found = image_prompts.match(runs.find(args.image_dir), args.prompts_path)
+    for problem in found.problems():
+        print(f"note: {problem}", file=sys.stderr)
+    if args.strict and found.problems():
+        raise UserError("; ".join(found.problems()) + " (--strict)")
+    folder = None if args.allow_random_weights else clip_model.find_folder(args.clip)
+
+    from erasure.generation.models import pick_device
+    from erasure.metrics import clip_score
+
+    model = clip_model.Clip(folder, args.allow_random_weights, pick_device(args.device))
+    if args.allow_random_weights:
+        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    values = clip_score.measure(found.pairs, model, batch_size=args.batch_size)
+    mean, deviation = clip_score.mean_and_deviation(values)
+    definition = model.identity | {"scale": model.scale, "random_weights": args.allow_random_weights}
+    definition |= {"settings": vars(args), "versions": runs.versions()}
+    image_dir = Path(os.path.abspath(runs.find(args.image_dir)))
+    stem = Path(args.save_path or image_dir.parent) / f"{image_dir.name}_clip_score"
+    runs.write_csv(stem.with_name(stem.name + ".csv"), clip_score.per_image(found.pairs, values))
+    summary = clip_score.summary(found, values, definition)
+    runs.write_json(stem.with_name(stem.name + ".summary.json"), summary)
+    print(f"Mean CLIP score ± Standard Deviation: {mean:.4f}±{deviation:.4f}")
+    interval = summary["value"]
+    print(f"95 % interval {interval['low']:.4f} to {interval['high']:.4f}, {len(values)} images; written to {stem}.csv")
+
+
+if __name__ == "__main__":
+    errors.run(main)
