@@ -239,7 +239,7 @@ def chosen(args: argparse.Namespace, script: Script, rows: Sequence[Row]) -> lis
         raise UserError(f"rows {first} to {last} are asked for, and the prompt file has rows 0 to {len(rows) - 1}")
     empty = [i for i in positions if script.skips_empty and not rows[i].prompt.strip()]
     if empty:
-        print(f"note: left out as published, as they have no prompt: {len(empty)} rows ({', '.join(map(str, empty))})")
+        print(f"note: rows left out, as published, for want of a prompt: {', '.join(map(str, empty))}")
     return [i for i in positions if i not in empty]
 
 

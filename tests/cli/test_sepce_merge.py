@@ -304,7 +304,11 @@ def test_a_part_is_left_out_while_drawing(place):
         assert done.returncode == 0, done.stderr
     label = f"both-without-{CONCEPTS[0].upper()}"
     assert pictures(place / "images" / label) == pictures(place / "images/sep3")
-    for name, words in (("both", "has no part of 'x'"), ("model1", "not an edit that knows its concepts apart"), ("original", "here are 0")):
+    for name, words in (
+        ("both", "has no part of 'x'"),
+        ("model1", "not an edit that knows its concepts apart"),
+        ("original", "here are 0"),
+    ):
         done = draw(
             "generate-images.py", "--base", "base.safetensors", "--model_name", name, "--without", "x", cwd=place
         )
