@@ -178,7 +178,8 @@ def without_repeats(rows: Sequence[Row]) -> list[Row]:
     """Each row once, of those that `told_apart` gives for several; says how many that leaves out."""
     once = list({id(row): row for row in rows}.values())
     if len(once) < len(rows):
-        print(f"note: rows that repeat the prompt and seed of another, whose images are theirs: {len(rows) - len(once)}")
+        repeats = len(rows) - len(once)
+        print(f"note: rows that repeat the prompt and seed of another, whose images are theirs: {repeats}")
     return once
 
 
