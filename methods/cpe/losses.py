@@ -33,6 +33,10 @@ class Split(NamedTuple):
     def total(self) -> Tensor:
         return self.keys + self.values
 
+    def numbers(self, name: str) -> dict[str, float]:
+        """For a log."""
+        return {name: self.total.item(), f"{name}_k": self.keys.item(), f"{name}_v": self.values.item()}
+
 
 @dataclass
 class EraseLosses:
@@ -43,10 +47,10 @@ class EraseLosses:
 
     def numbers(self) -> dict[str, float]:
         """For a log."""
-        numbers = {"loss": float(self.total)}
+        numbers = {"loss": self.total.item()}
         for name in ("erasing", "adversarial", "anchoring"):
             if split := getattr(self, name):
-                numbers |= {name: float(split.total), f"{name}_k": float(split.keys), f"{name}_v": float(split.values)}
+                numbers |= split.numbers(name)
         return numbers
 
 

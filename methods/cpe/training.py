@@ -85,7 +85,7 @@ class Trainer:
         lr = self.phase.lr_at(iteration)
         # on a GPU, looking at a number waits for all that was asked of it
         if wanted or self.problem.device.type == "cpu":
-            self._check(float(self.loss.detach()), iteration)
+            self._check(self.loss.item(), iteration)
         if wanted:
             place = {"stage": self.phase.stage, "phase": self.phase.kind, "iteration": iteration, "lr": lr}
             self.rows.append(place | numbers())
@@ -125,7 +125,7 @@ class Trainer:
             self.problem.projections, self.residuals, self.bilinear, self.problem.target[template], self.trained[NEWEST]
         )
         self.loss = split.total
-        return lambda: {"loss": float(split.total), "adv_k": float(split.keys), "adv_v": float(split.values)}
+        return lambda: split.numbers("loss")
 
     def _check(self, loss: float, iteration: int) -> None:
         if not math.isfinite(loss):
