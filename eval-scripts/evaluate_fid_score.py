@@ -76,14 +76,10 @@ def features(places: list[Path], args: argparse.Namespace):
     from erasure.metrics.inception import Inception, features_of
 
     device = pick_device(args.device)
+    given = {place: read_statistics(place).to(device) for place in places if place.is_file()}
     network = Inception(args.inception_weights, args.allow_random_weights, device)
-    found = []
-    for place in places:
-        if place.is_file():
-            found.append(read_statistics(place))
-        else:
-            remember = not args.no_cache
-            found.append(features_of(place, network, batch_size=args.batch_size, remember=remember).to(device))
+    options = {"batch_size": args.batch_size, "remember": not args.no_cache}
+    found = [given[p] if p in given else features_of(p, network, **options).to(device) for p in places]
     return found, network.identity
 
 

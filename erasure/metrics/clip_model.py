@@ -70,14 +70,20 @@ class Clip:
 
 def _load(folder: Path):
     from transformers import CLIPModel
+    from transformers.utils import logging
 
+    from erasure.checkpoint_files import shapes
+
+    weights = next(path for name in _WEIGHTS if (path := folder / name).is_file())
+    shapes(weights)  # a damaged file is refused here, and no pickle is run
+    logging.set_verbosity_error()  # it would report the position_ids of older files
+    logging.disable_progress_bar()
     try:
         model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is not a CLIP model ({error})"[:300]) from None
     if absent := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise UserError(f"{folder} lacks {len(absent)} of CLIP's tensors, e.g. {absent[0]}")
-    weights = next(path for name in _WEIGHTS if (path := folder / name).is_file())
     facts = {"network": folder.name, "weights": weights.name}
     return model.float(), facts | {"sha256": sha256_file(weights)}
 

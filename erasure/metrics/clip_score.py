@@ -20,7 +20,7 @@ from tqdm import tqdm
 from erasure.errors import UserError
 from erasure.metrics.image_prompts import ImagePrompt, Match
 from erasure.metrics.intervals import bootstrap_mean
-from erasure.metrics.network_inputs import Preprocess, batches, read_image
+from erasure.metrics.network_inputs import Preprocess, batches, full_precision, read_image
 
 SCALE = 100.0
 """exp(logit_scale) of all of OpenAI's CLIP models, which the tables' scores are in."""
@@ -83,7 +83,7 @@ def measure(
     """The score of every picture, in order. UserError for one that cannot be read, and for damaged weights."""
     texts = embedded_texts({pair.prompt: None for pair in pairs}, model, batch_size)
     values: list[float] = []
-    with tqdm(total=len(pairs), desc="CLIP score", unit=" images", disable=not progress) as bar:
+    with full_precision(), tqdm(total=len(pairs), desc="CLIP score", unit=" images", disable=not progress) as bar:
         for pixels in batches([p.file for p in pairs], lambda path: model.preprocess(read_image(path)), batch_size):
             own = torch.stack([texts[pair.prompt] for pair in pairs[len(values) : len(values) + len(pixels)]])
             values.extend(paired(model.images(torch.stack(pixels)).cpu(), own, model.scale).double().tolist())

@@ -50,6 +50,9 @@ class Statistics:
     def covariance(self) -> Tensor:
         return self.root.T @ self.root
 
+    def to(self, device: str) -> Statistics:
+        return Statistics(self.mean.to(device), self.root.to(device), self.n)
+
 
 def statistics(features: Tensor) -> Statistics:
     """Of features [N, D]; the covariance has N - 1 below the line. ValueError for fewer than two."""

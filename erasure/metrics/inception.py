@@ -26,7 +26,7 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.metrics.image_folders import images_in
 from erasure.metrics.inception_weights import FILES, find_file
-from erasure.metrics.network_inputs import batches, inception_clean, read_image
+from erasure.metrics.network_inputs import batches, full_precision, inception_clean, read_image
 from erasure.metrics.user_weights import checked_sha256
 
 FEATURES = "inception_features.safetensors"
@@ -60,7 +60,8 @@ class Inception:
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
-        return self.network((pixels.to(self.device) - 128) / 128).cpu()
+        with full_precision():
+            return self.network((pixels.to(self.device) - 128) / 128).cpu()
 
 
 def _network() -> nn.Sequential:

@@ -6,6 +6,7 @@ with OpenCV, which has none.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections import deque
@@ -103,6 +104,13 @@ def inception_clean(image: Image.Image) -> torch.Tensor:
     size = (INCEPTION_SIZE, INCEPTION_SIZE)
     planes = [np.asarray(Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.BICUBIC)) for c in range(3)]
     return torch.from_numpy(np.stack(planes)).clamp(0, 255)
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 in a GPU's convolutions, which is on by default and moves scores in the third digit."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def batches(files: Sequence[Path], load: Callable[[Path], Loaded], size: int) -> Iterator[list[Loaded]]:
