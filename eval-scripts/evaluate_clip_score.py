@@ -5,7 +5,7 @@ python eval-scripts/evaluate_clip_score.py --image_dir coco --prompts_path gener
 
 A picture's prompt is the one of the folder's index.csv, else of its manifest.json, else the prompt of the CSV that its file name
 spells; pictures without one are listed. Written beside the folder: {image_dir}_clip_score.csv (per picture) and
-{image_dir}_clip_score.summary.json. The model is the user's: the folder models/clip/clip-vit-base-patch32.
+{image_dir}_clip_score.summary.json. The model is the user's: models/clip/ViT-B-32.safetensors.
 """
 
 import argparse
@@ -31,7 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--image_dir", required=True, help="folder of the images")
     what.add_argument("--prompts_path", help="CSV of prompts; needed for folders that have no list of their own")
     how = parser.add_argument_group("model")
-    how.add_argument("--clip", help="folder of a CLIP model (default: models/clip/clip-vit-base-patch32, as published)")
+    how.add_argument(
+        "--clip",
+        help="CLIP weights in transformers' names, or a folder of them (default: models/clip/ViT-B-32.safetensors)",
+    )
     how.add_argument("--batch_size", type=int, default=64, help="images at once (default: %(default)s)")
     how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
     how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
@@ -52,12 +55,12 @@ def main() -> None:
         print(f"note: {problem}", file=sys.stderr)
     if args.strict and found.problems():
         raise UserError("; ".join(found.problems()) + " (--strict)")
-    folder = None if args.allow_random_weights else clip_model.find_folder(args.clip)
+    weights = None if args.allow_random_weights else clip_model.find_weights(args.clip)
 
     from erasure.generation.models import pick_device
     from erasure.metrics import clip_score
 
-    model = clip_model.Clip(folder, args.allow_random_weights, pick_device(args.device))
+    model = clip_model.Clip(weights, args.allow_random_weights, pick_device(args.device))
     if args.allow_random_weights:
         print("note: random weights: these numbers mean nothing", file=sys.stderr)
     values = clip_score.measure(found.pairs, model, batch_size=args.batch_size)

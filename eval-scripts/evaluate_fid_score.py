@@ -93,7 +93,9 @@ def score(found: list, args: argparse.Namespace):
     x, y = found if isinstance(found[0], Tensor) else found[::-1]  # FID is symmetric
     enough = frechet.enough_for_interval(*(len(s) for s in found if isinstance(s, Tensor)))
     if args.mode == "KID":
-        value = frechet.kernel_distance(x, y, seed=args.seed)
+        with tqdm(total=frechet.SUBSETS, desc="KID", unit=" subsets") as bar:
+            value = frechet.kernel_distance(x, y, seed=args.seed, tick=bar.update)
+            bar.update(bar.total - bar.n)
         return value, frechet.kernel_interval(x, y, value) if enough else None
     sides = [frechet.statistics(s) if isinstance(s, Tensor) else s for s in (x, y)]
     if sides[0].mean.shape != sides[1].mean.shape:

@@ -1,10 +1,10 @@
-"""OpenAI's CLIP as transformers runs it, from a folder that the user has; nothing is ever downloaded.
+"""OpenAI's CLIP as transformers runs it, from a file that the user has; nothing is ever downloaded.
 
-    clip = Clip()                              # models/clip/clip-vit-base-patch32
+    clip = Clip()                              # models/clip/ViT-B-32.safetensors, which UCE's debiasing uses too
     clip.texts(["a cat"]), clip.images(clip.preprocess(picture)[None])       # embeddings [1, 512]
 
-The folder is the published one: config.json and model.safetensors (or pytorch_model.bin). The vocabulary is the one that the
-text encoder here uses, so the tokenizer's files are not needed.
+A folder as published (config.json with model.safetensors or pytorch_model.bin) does as well, and may hold another CLIP. The
+vocabulary is the one that the text encoder here uses, so the tokenizer's files are not needed.
 """
 
 from __future__ import annotations
@@ -18,39 +18,45 @@ from erasure.metrics.user_weights import cache_folder, locate
 from erasure.runs import ROOT, sha256_file
 
 NAME = "clip-vit-base-patch32"
-FOLDER = f"models/clip/{NAME}"
+FILE = "models/clip/ViT-B-32.safetensors"
+_FOLDER = f"models/clip/{NAME}"
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
 _SEED = 0  # of random weights
 
 
-def find_folder(given: str | os.PathLike | None, flag: str = "--clip") -> Path:
-    """The folder given, else FOLDER, else the one in the Hugging Face libraries' own cache.
+def find_weights(given: str | os.PathLike | None, flag: str = "--clip") -> Path:
+    """The file given or the one in the folder given, else FILE, else that of a folder `NAME` beside it or in Hugging Face's cache.
 
-    UserError, saying which files go where, if there is none. Imports no torch.
+    UserError, saying which file goes where, if there is none. Imports no torch.
     """
     hub = cache_folder("HF_HOME", "huggingface") / "hub" / f"models--openai--{NAME}" / "snapshots"
     missing = (
-        f"no CLIP model: get {_CONFIG} and {_WEIGHTS[0]} (or {_WEIGHTS[1]}, about 600 MB) of "
-        f"https://huggingface.co/openai/{NAME} and put them into the folder {ROOT / FOLDER}"
+        f"no CLIP model: get {_WEIGHTS[0]} of https://huggingface.co/openai/{NAME} (605 MB) and save it as "
+        f"{ROOT / FILE}"
     )
-    return locate(given, flag, (Path(FOLDER), *sorted(hub.glob("*"))), missing, _usable)
+    found = locate(given, flag, (Path(FILE), Path(_FOLDER), *sorted(hub.glob("*"))), missing, _usable)
+    return _weights_in(found) or found
 
 
-def _usable(folder: Path) -> bool:
-    return (folder / _CONFIG).is_file() and any((folder / name).is_file() for name in _WEIGHTS)
+def _usable(path: Path) -> bool:
+    return path.is_file() or ((path / _CONFIG).is_file() and _weights_in(path) is not None)
+
+
+def _weights_in(folder: Path) -> Path | None:
+    return next((path for name in _WEIGHTS if (path := folder / name).is_file()), None)
 
 
 class Clip:
-    """An `Embedder` (see clip_score). folder: None: where `find_folder` looks. random: fixed random weights, to try scripts.
+    """An `Embedder` (see clip_score). path: None: where `find_weights` looks. random: fixed random weights, to try scripts.
 
     `identity` says what it is. UserError for weights that are not there or not CLIP's.
     """
 
-    def __init__(self, folder: str | os.PathLike | None = None, random: bool = False, device: str = "cpu"):
+    def __init__(self, path: str | os.PathLike | None = None, random: bool = False, device: str = "cpu"):
         from erasure.metrics import network_inputs
         from ldm.modules.encoders.tokenizer import ClipTokenizer
 
-        self._model, self.identity = _random() if random else _load(find_folder(folder))
+        self._model, self.identity = _random() if random else _load(find_weights(path))
         self._model.eval().to(device)
         self.device = device
         config = self._model.config
@@ -68,24 +74,25 @@ class Clip:
         return self._model.text_projection(self._model.text_model(ids.to(self.device)).pooler_output)
 
 
-def _load(folder: Path):
-    from transformers import CLIPModel
+def _load(path: Path):
+    from transformers import CLIPConfig, CLIPModel
     from transformers.utils import logging
 
-    from erasure.checkpoint_files import shapes
+    from erasure.checkpoint_files import read_tensors
 
-    weights = next(path for name in _WEIGHTS if (path := folder / name).is_file())
-    shapes(weights)  # a damaged file is refused here, and no pickle is run
     logging.set_verbosity_error()  # it would report the position_ids of older files
     logging.disable_progress_bar()
+    beside = path.with_name(_CONFIG)
     try:
-        model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        config = CLIPConfig.from_pretrained(beside) if beside.is_file() else CLIPConfig()  # its defaults are ViT-B/32
+        tensors = read_tensors(path)
+        model, report = CLIPModel.from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder} is not a CLIP model ({error})"[:300]) from None
+        raise UserError(f"{path} is not a CLIP model ({error})"[:300]) from None
     if absent := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
-        raise UserError(f"{folder} lacks {len(absent)} of CLIP's tensors, e.g. {absent[0]}")
-    facts = {"network": folder.name, "weights": weights.name}
-    return model.float(), facts | {"sha256": sha256_file(weights)}
+        raise UserError(f"{path} lacks {len(absent)} of CLIP's tensors under transformers' names, e.g. {absent[0]}")
+    name = NAME if path.parent.name == "clip" else path.parent.name
+    return model.float(), {"network": name, "weights": path.name, "sha256": sha256_file(path)}
 
 
 def _random():

@@ -48,7 +48,7 @@ class Inception:
         if random:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(_SEED)
-                self.network = _network()
+                self.network = _visible(_network())
         else:
             path = find_file(weights)
             facts = {"weights": path.name, "sha256": checked_sha256(path, FILES)}
@@ -96,6 +96,14 @@ def _network() -> nn.Sequential:
         flat=nn.Flatten(),
     )
     return nn.Sequential(layers)
+
+
+def _visible(network: nn.Sequential) -> nn.Sequential:
+    """Random weights whose features do not fade to nothing on the way."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network
 
 
 def _with_weights(path: Path) -> nn.Sequential:

@@ -184,7 +184,7 @@ def test_celebrities_from_answers(place, tmp_path):
 @pytest.mark.parametrize(
     ("script", "flags", "message"),
     [
-        (CLIP, ("--image_dir", "erased"), "models/clip/clip-vit-base-patch32"),
+        (CLIP, ("--image_dir", "erased"), "models/clip/ViT-B-32.safetensors"),
         (CLIP, ("--image_dir", "erased", "--clip", "base"), "--clip base: not usable"),
         (CLIP, ("--image_dir", "nowhere", RANDOM), "no folder of images"),
         (CLIP, ("--image_dir", "base", RANDOM), "--prompts_path"),

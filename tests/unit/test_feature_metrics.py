@@ -262,16 +262,24 @@ def test_clip_is_that_of_transformers(tiny_clip):
 def test_where_clip_is_looked_for(tiny_clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-cache"))
-    with pytest.raises(UserError, match="config.json.*model.safetensors.*models/clip/clip-vit-base-patch32.*--clip"):
-        clip_model.find_folder(None)
+    with pytest.raises(
+        UserError, match="model.safetensors of .*openai/clip-vit-base-patch32.*models/clip/ViT-B-32.safetensors.*--clip"
+    ):
+        clip_model.find_weights(None)
     cached = tmp_path / "hub-cache" / "hub" / "models--openai--clip-vit-base-patch32" / "snapshots" / "abc"
     cached.parent.mkdir(parents=True)
     cached.symlink_to(tiny_clip[0])
-    assert clip_model.find_folder(None) == cached
+    assert clip_model.find_weights(None) == cached / "model.safetensors"
+    placed = tmp_path / "models" / "clip" / "ViT-B-32.safetensors"
+    placed.parent.mkdir(parents=True)
+    placed.touch()
+    assert (
+        clip_model.find_weights(None).samefile(placed) and clip_model.find_weights(tiny_clip[0]).parent == tiny_clip[0]
+    )
     (tmp_path / "empty").mkdir()
     for name, message in (("nowhere", "no such file"), ("empty", "not usable")):
         with pytest.raises(UserError, match=message):
-            clip_model.find_folder(name)
+            clip_model.find_weights(name)
 
 
 def test_clip_weights_that_are_not_all_there(tiny_clip, tmp_path):
@@ -292,6 +300,9 @@ def test_clip_weights_that_are_not_all_there(tiny_clip, tmp_path):
     (folder / "model.safetensors").write_bytes((tiny_clip[0] / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match="is not a CLIP model"):
         clip_model.Clip(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match="of CLIP's tensors|is not a CLIP model"):
+        clip_model.Clip(folder / "model.safetensors")  # without a configuration it has to be ViT-B/32
 
 
 def test_inception_weights(tmp_path, monkeypatch):
@@ -319,7 +330,7 @@ def test_inception_weights(tmp_path, monkeypatch):
     mine = placed.rename(tmp_path / "mine.pth")
     read = inception.Inception(mine)
     pixels = torch.rand(2, 3, 299, 299) * 255
-    assert torch.equal(read(pixels), network(pixels)) and read(pixels).shape == (2, 2048)
+    assert torch.equal(read(pixels), network(pixels)) and read(pixels).shape == (2, 2048) and read(pixels).std() > 0.01
     save_pt(mine, {"features.0.weight": torch.zeros(2)})
     with pytest.raises(UserError, match="not the weights of the FID Inception"):
         inception.Inception(mine)
