@@ -91,7 +91,7 @@ def _load(path: Path):
         raise UserError(f"{path} is not a CLIP model ({error})"[:300]) from None
     if absent := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise UserError(f"{path} lacks {len(absent)} of CLIP's tensors under transformers' names, e.g. {absent[0]}")
-    name = NAME if path.parent.name == "clip" else path.parent.name
+    name = path.parent.name if beside.is_file() else NAME
     return model.float(), {"network": name, "weights": path.name, "sha256": sha256_file(path)}
 
 
