@@ -150,6 +150,33 @@ def sepce(task: Task) -> Made:
     return _made(folder.path, edits.read(folder.edit_file), note, f"{note}, lr {settings.lr:g}, seed {SEED}")
 
 
+def cpe(task: Task) -> Made:
+    """Residual attention gates (`methods/cpe`), with the embedded model's configuration for the kind of concept.
+
+    Goes on where it was stopped.
+    """
+    from erasure import edits
+    from erasure.runs import read_json
+    from methods.cpe.preparing import Preparation
+    from methods.cpe.run_folder import RunFolder
+    from methods.cpe.settings import CpeSettings
+    from methods.cpe.training import train
+
+    domain = "artist" if task.concept in STYLES else "object" if task.concept in OBJECTS else "celeb"
+    settings = CpeSettings.for_concept(domain, task.identity.family, task.concept, seed=SEED)
+    folder = RunFolder(task.folder(f"cpe-{task.concept}"), settings, task.identity)
+    edit = folder.open(resume=True)
+    if not isinstance(edit, edits.Edit):
+        started, resumed = time.perf_counter(), edit is not None
+        problem = Preparation(task.model, [task.concept], progress=False).problem(settings)
+        preparing = time.perf_counter() - started
+        edit = train(problem, folder, edit)
+        _keep_cost(folder.path, read_json(folder.path / "settings.json")["seconds"] + preparing, resumed)
+    note = f"{_count(settings.num_stages, 'stage')}, gate of rank {settings.gate_rank}"
+    about = f"{note}, gamma {settings.guidance:g}, pal {settings.pal:g}, seed {SEED}"
+    return _made(folder.path, edit, note, about, folder.edit_file.name)
+
+
 def _uce_settings(task: Task):
     """(settings, plan) of the UCE edit, with which RECE begins, too."""
     from methods.uce.concepts import world
@@ -190,11 +217,11 @@ def _keep_cost(folder: Path, seconds: float, resumed: bool = False) -> None:
     write_json(folder / COST_FILE, {"seconds": round(seconds, 4), "resumed": resumed})
 
 
-def _made(folder: Path, edit, note: str, settings: str) -> Made:
+def _made(folder: Path, edit, note: str, settings: str, file: str = "edit.safetensors") -> Made:
     from erasure.runs import read_json
 
     cost = read_json(folder / COST_FILE)
-    size = (folder / "edit.safetensors").stat().st_size
+    size = (folder / file).stat().st_size
     return Made(edit, note, settings, cost["seconds"], cost["resumed"], size)
 
 
@@ -208,4 +235,5 @@ METHODS = {
     "uce": Method("UCE", uce),
     "rece": Method("RECE", rece),
     "sepce": Method("SepCE", sepce),
+    "cpe": Method("CPE", cpe),
 }

@@ -1,5 +1,6 @@
 """What a training protects: states of anchor texts, chosen by their likeness to the target, and encoded once each."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -28,13 +29,13 @@ class StateCache:
 
     def take(self, indices: Sequence[int]) -> Tensor:
         """[n, T, D] float32, in the order of the indices."""
-        first = self.blocks[0][0]
-        out = torch.empty(len(indices), *first.shape[1:], dtype=first.dtype)
-        wanted = torch.tensor(indices)
-        for (states, rows), start, end in zip(self.blocks, self.starts, self.starts[1:], strict=False):
-            places = torch.nonzero((wanted >= start) & (wanted < end)).squeeze(1)
-            out[places] = states[rows[wanted[places] - start]]
-        return out.to(self.device)
+        return torch.stack([self._state(index) for index in indices]).to(self.device)
+
+    def _state(self, index: int) -> Tensor:
+        """[T, D], a view."""
+        block = bisect_right(self.starts, index) - 1
+        states, rows = self.blocks[block]
+        return states[int(rows[index - self.starts[block]])]
 
 
 def encode_once(encode: Encode, texts: Sequence[str], what: str = "texts", progress: bool = True):

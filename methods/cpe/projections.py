@@ -5,6 +5,7 @@ residual (`losses`). So no projection is ever applied: the sum over layers of ||
 the mixed term only up W is needed, once per step, for all layers of one width together.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,10 +77,16 @@ class Projections:
 def _strength(weights: Mapping[str, Tensor], name: str, tokens: int) -> float:
     """c of a projection. Keys: ||W_o W_v|| ||W_q|| / T; values: ||W_o||; spectral norms of the matrices of all heads."""
     layer, _, kind = name.rpartition(".")
-    query, value, out = (weights[f"{layer}.{part}.weight"].float() for part in ("to_q", "to_v", "to_out.0"))
+    query, value, out = (weights[f"{layer}.{part}.weight"].double() for part in ("to_q", "to_v", "to_out.0"))
     if kind == "to_v":
-        return float(torch.linalg.matrix_norm(out, 2))
-    return float(torch.linalg.matrix_norm(out @ value, 2) * torch.linalg.matrix_norm(query, 2) / tokens)
+        return _spectral_norm(out)
+    return _spectral_norm(out @ value) * _spectral_norm(query) / tokens
+
+
+def _spectral_norm(matrix: Tensor) -> float:
+    """Largest singular value, from the Gram matrix in float64: half the time of a decomposition in float32, and more exact."""
+    gram = matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix
+    return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0))
 
 
 def _form(matrices: Sequence[Tensor], strength: Tensor, chosen: Sequence[bool]) -> Tensor:

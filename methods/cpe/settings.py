@@ -10,6 +10,7 @@ from erasure.errors import UserError
 from erasure.training.naming import name_part
 from erasure.training.run_folder import settings_differences
 from methods.cpe import sampling, schedule
+from methods.cpe.yaml_files import read_config, read_yaml
 
 _ABOUT_FILES = ("name", "folder", "stage_interval", "checkpoint_every", "log_every")
 _TRAIN = (
@@ -100,6 +101,13 @@ class CpeSettings:
                 raise UserError(f"{where} has no {'replace_word' if name == 'word' else name}")
         settings = cls(**values)
         return replace(settings, folder=str(settings._folder(str(save.get("path") or "output"), flags)))
+
+    @classmethod
+    def for_concept(cls, domain: str, family: str, target: str, **flags: Any) -> "CpeSettings":
+        """The shipped configuration of a domain (celeb, artist, explicit, object) for any concept of its kind."""
+        config = read_config(f"configs/train_{domain}/config.yaml", family)
+        first = read_yaml(config["prompts_file"])[0]
+        return cls.of(config, first | {"target": target}, flags)
 
     def _folder(self, path: str, flags: Mapping[str, Any]) -> Path:
         """save.path with the run's values: ``guide#`` becomes ``guide0.3``, and ACTOR the concept (published: the leaf of celebrities stayed)."""

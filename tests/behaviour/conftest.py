@@ -38,6 +38,11 @@ def prompts(*targets: str, others: dict[str, int] = MANY) -> list[Row]:
     return rows
 
 
+def base_folder(drawing: dict) -> str:
+    """Of the base's pictures, which all tests that draw in this way share."""
+    return "-".join(["base", *map(str, drawing.values())])
+
+
 @dataclass
 class Shares:
     """Share of pictures that show what their prompt names, by kind and concept."""

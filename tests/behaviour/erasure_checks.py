@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erasure import base_models, edits
-from tests.behaviour.conftest import MANY, prompts
+from tests.behaviour.conftest import MANY, base_folder, prompts
 
 
 @pytest.mark.behaviour
@@ -47,7 +47,7 @@ class ErasureChecks:
     @pytest.fixture(scope="class")
     @classmethod
     def before(cls, bench, after):  # last, as the other worker wants the same pictures at the same time
-        return bench.measure("-".join(["base", *map(str, cls.drawing.values())]), cls.rows(), **cls.drawing)
+        return bench.measure(base_folder(cls.drawing), cls.rows(), **cls.drawing)
 
     def test_the_target_is_gone(self, before, after):
         assert min(before.of(target) for target in self.targets) >= 0.9

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.cli import process
 
 PICTURES = 12  # ten of the target, two of something else
-LABELS, VERSIONS = ["base", "ESD", "UCE", "RECE", "SepCE"], ["base", "esd", "uce", "rece", "sepce"]
+LABELS, VERSIONS = ["base", "ESD", "UCE", "RECE", "SepCE", "CPE"], ["base", "esd", "uce", "rece", "sepce", "cpe"]
 
 
 def run(*arguments, cwd):
