@@ -104,23 +104,24 @@ class Residuals:
     def prepare(self, _, args, kwargs) -> None:
         """Before a forward of the UNet. Kept from the last one if the context has the same values, as while sampling.
 
-        Before the network runs, and not in the first layer: what a checkpointed block saves must not depend on its place.
+        Before the network runs, and not in the first layer: a layer in a checkpointed block would save it again.
         """
         context = self.signature.bind(*args, **kwargs).arguments["context"].to(self.dtype())
         self.current = context
         if self._is(context) and not self._differentiated(context):
             return
         self.rows = self.coefficients(context)
-        self.context = context if self._differentiated(context) else context.detach().clone()
+        self.context = context.detach().clone()  # its memory may be written to
 
     def end(self, *_) -> None:
-        """After a forward: from now on a tensor is told by its values, as its memory may be written to."""
+        """After a forward: a graph serves one backward pass, and is not kept."""
         self.current = None
+        if self.rows is not None and self.rows.requires_grad:
+            self.context = self.rows = None
 
     def _differentiated(self, x: Tensor) -> bool:
-        """Whether someone may ask for gradients: then nothing is kept, since a graph serves one backward pass."""
-        tensors = (x, self.rows, self.gates.query)
-        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        """Whether someone may ask for gradients of what is made of x."""
+        return torch.is_grad_enabled() and (x.requires_grad or self.gates.query.requires_grad)
 
     def _is(self, x: Tensor) -> bool:
         """Whether the rows are those of x, by its values."""
@@ -130,15 +131,28 @@ class Residuals:
         same = known.shape == x.shape and known.dtype == x.dtype and known.device == x.device
         return same and torch.equal(known, x)
 
+    def of(self, x: Tensor) -> Tensor:
+        """The coefficients of what a projection is given: in a forward those of its context."""
+        alone = self.current is None
+        if x is self.current or (self._is(x) and not (alone and self._differentiated(x))):
+            return self.rows
+        # Outside of a forward a checkpointed block may be running again. It must save what it saved the first time
+        # and no more: hooks within its own keep from it what the gates save.
+        with torch.autograd.graph.saved_tensors_hooks(_same, _same):
+            return self.coefficients(x)
+
     def hook(self, name: str):
         """Of the projection `name`."""
 
         def add(_, inputs, out):
             (x,) = inputs
-            rows = self.rows if x is self.current or self._is(x) else self.coefficients(x)
-            return out + (rows[:, :, self.names[name]] @ self.up[name]).to(out.dtype)
+            return out + (self.of(x)[:, :, self.names[name]] @ self.up[name]).to(out.dtype)
 
         return add
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def attach(unet, gates: Gates) -> Callable[[], None]:
