@@ -13,6 +13,7 @@ of y, and what is left has rho columns a layer in place of its 320 to 1280 chann
 fraction of the work.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,10 +78,10 @@ class Bilinear:
         return self.squares(c) - 2 * self.scale * (self.of_kind @ (self.weight * mixed)) / (c.shape[0] * c.shape[1])
 
 
-def form(forms: Tensor, y: Tensor, other: Tensor | None = None) -> Tensor:
-    """[2]: mean over items and tokens of y K other^T for the forms K [2, D, D] of keys and of values; other: y itself."""
+def form(forms: Tensor, y: Tensor) -> Tensor:
+    """[2]: mean over items and tokens of y K y^T for the forms K [2, D, D] of keys and of values."""
     rows = torch.matmul(y.flatten(0, -2), forms)  # [2, B T, D]
-    return (rows * (y if other is None else other).flatten(0, -2)).sum(dim=(1, 2)) / rows.shape[1]
+    return (rows * y.flatten(0, -2)).sum(dim=(1, 2)) / rows.shape[1]
 
 
 @dataclass
@@ -134,29 +135,52 @@ def erase_losses(
 
 
 class _Square(torch.autograd.Function):
-    """form(K, d) with its gradient from the product that the value needs anyway."""
+    """Mean over items and tokens of d K d^T, with its gradient from the product that the value needs anyway."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, forms: Tensor) -> Tensor:
-        rows = torch.matmul(values.flatten(0, -2), forms).unflatten(1, values.shape[:-1])
+    def forward(ctx, values: Tensor, one_form: Tensor) -> Tensor:
+        rows = (values.flatten(0, -2) @ one_form).view_as(values)
         ctx.save_for_backward(rows)
-        return (rows * values).sum(dim=tuple(range(1, rows.ndim))) / values.shape[:-1].numel()
+        return (rows * values).sum() / values.shape[:-1].numel()
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         (rows,) = ctx.saved_tensors
-        return 2 * torch.einsum("k,k...->...", grad, rows) / rows.shape[1:-1].numel(), None
+        return rows * (2 * grad / rows.shape[:-1].numel()), None
+
+
+@dataclass
+class AttackLoss:
+    """Its parts are worked out when they are looked at, for a log: of the sum, one product with a form is enough."""
+
+    total: Tensor
+    part_of_keys: Callable[[], Tensor]
+
+    @property
+    def keys(self) -> Tensor:
+        with torch.no_grad():
+            return self.part_of_keys()
+
+    @property
+    def values(self) -> Tensor:
+        return self.total.detach() - self.keys
+
+    def numbers(self, name: str) -> dict[str, float]:
+        """For a log; before the offsets change."""
+        return Split(self.keys, self.values).numbers(name)
 
 
 def attack_loss(
     projections: Projections, residuals: Residuals, bilinear: Bilinear, target: Tensor, values: Tensor
-) -> Split:
+) -> AttackLoss:
     """Loss of offsets d [A, T, D] that make the gated projections yield what the plain ones did; differentiable in them.
 
     bilinear: of the residuals, which do not change in this phase.
     """
     c = residuals.coefficients(target + values)
-    return Split(*(_Square.apply(values, projections.forms) + bilinear.differences(c, -values)))
+    differences = bilinear.differences(c, -values)
+    total = _Square.apply(values, projections.whole_form) + differences.sum()
+    return AttackLoss(total, lambda: form(projections.forms[:1], values)[0] + differences[0])
 
 
 def fresh_offsets(count: int, tokens: int, dim: int, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ the mixed term only up W is needed, once per step, for all layers of one width t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,6 +29,11 @@ class Projections:
     strength: Tensor  # [L] c of each: how much an error there can change the layer's output ("lipschitz")
     groups: Sequence[tuple[Tensor, Tensor]]  # of one width each: (places [n], weights [n, C, D])
     forms: Tensor  # [2, D, D] of keys and of values: sum of strength / (L C) W^T W
+
+    @cached_property
+    def whole_form(self) -> Tensor:
+        """[D, D] of keys and values together."""
+        return self.forms.sum(dim=0)
 
     @property
     def dim(self) -> int:
