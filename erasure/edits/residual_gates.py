@@ -101,7 +101,7 @@ def read_gates(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Edit:
     edits = [_read(file) for path in paths for file in gate_files(path)]
     if not edits:
         raise UserError("no files of gates are given")
-    return edits[0] if len(edits) == 1 else united(edits)
+    return united(edits)
 
 
 def _read(path: Path) -> Edit:
@@ -112,7 +112,7 @@ def _read(path: Path) -> Edit:
             edit = files.read(path)
             if edit.kind != KIND:
                 raise UserError(f"{edit.label()}, not gates")
-            _check(edit.tensors)
+            _check(edit.tensors, edit.concepts)
             return edit
         tensors = read_tensors(path)
         _check(tensors)
@@ -121,10 +121,11 @@ def _read(path: Path) -> Edit:
 
 def _published(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Edit:
     """A file of CPE's. Its `alpha` tensors are what counts here; it read those of the metadata."""
-    count = len(tensors[SCALER])
-    concepts = header.get("prompts", "").split(",") if header.get("prompts") else []
-    if len(concepts) != count:
-        concepts = [path.parent.name.replace("_", " ")] if count == 1 else [f"{path.name} {n}" for n in range(count)]
+    count, prompts = len(tensors[SCALER]), header.get("prompts", "")
+    concepts = [prompts] if count == 1 and prompts else prompts.split(",")  # a single one may have a comma in it
+    if len(concepts) != count or "" in concepts:
+        folder = path.resolve().parent.name.replace("_", " ")
+        concepts = [folder] if count == 1 and folder else [f"{path.name} {n}" for n in range(count)]
     return Edit("cpe", concepts, {}, {}, dict(tensors), KIND)
 
 
@@ -134,19 +135,26 @@ def _tensor_names(path: Path) -> set[str]:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             return set(json.loads(file.read(size))) if size < 1 << 24 else set()
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return set()
 
 
-def _check(tensors: Mapping[str, Tensor]) -> None:
-    """UserError for tensors that are not the gates and residuals of N concepts."""
-    layers = layers_of(tensors)
-    wanted = [QUERY, KEY, SCALER, *(layer + part for layer in layers for part in (DOWN, UP, ALPHA))]
+def _check(tensors: Mapping[str, Tensor], concepts: Sequence[str] | None = None) -> None:
+    """UserError for tensors that are not the gates and residuals of N concepts, or of others than `concepts`."""
+    parts = (DOWN, UP, ALPHA)
+    layers = list(dict.fromkeys(name.removesuffix(part) for name in tensors for part in parts if name.endswith(part)))
+    wanted = [QUERY, KEY, SCALER, *(layer + part for layer in layers for part in parts)]
     if missing := [name for name in wanted if name not in tensors]:
         raise UserError(f"not gates and residuals: {few(missing)} is missing")
-    if not layers or len(wanted) != len(tensors):
-        raise UserError(f"not gates and residuals: also has {few(sorted(tensors.keys() - set(wanted)))}")
+    if others := sorted(tensors.keys() - set(wanted)):
+        raise UserError(f"not gates and residuals: also has {few(others)}")
+    if not layers:
+        raise UserError("not gates and residuals: no layer has a residual")
+    if empty := sorted(name for name, tensor in tensors.items() if not tensor.numel()):
+        raise UserError(f"not gates and residuals: {few(empty)} has no values")
     count, width, _ = _shape(tensors, QUERY)
+    if concepts is not None and len(concepts) != count:
+        raise UserError(f"the gates of {count} concepts, and the header names {len(concepts)}")
     expected = {KEY: (count, width, tensors[QUERY].shape[2]), SCALER: (count, width, 1)}
     for layer in layers:
         _, rank, out = _shape(tensors, layer + UP)
@@ -190,11 +198,13 @@ def gate_rank(edit: Edit) -> int:
 
 
 def united(edits: Sequence[Edit]) -> Edit:
-    """The gates of several edits in one, in their order.
+    """The gates of several edits in one, in their order; a single one is itself.
 
     UserError for edits whose tensors do not stack (rank, alpha, layers), that differ in the form of the gate, or share a concept.
     """
     first = edits[0]
+    if len(edits) == 1:
+        return first
     for edit in edits[1:]:
         _check_goes_with(edit, first)
     concepts = [concept for edit in edits for concept in edit.concepts]
@@ -277,7 +287,7 @@ def _attach_gates(model: nn.Module, edit: Edit, stack) -> Attached:
     """Hooks on the projections; the weights stay as they are. One edit of gates at a time: of several, the largest gate counts."""
     if earlier := next((other.edit for other in stack if other.edit.kind == KIND), None):
         raise UserError(f"{earlier.label()} is in the model: gates of several files are given together (`read_gates`)")
-    _check(edit.tensors)
+    _check(edit.tensors, edit.concepts)
     for name, tensor in edit.tensors.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{edit.label()} holds values that are NaN or infinite: {name}")
@@ -286,6 +296,8 @@ def _attach_gates(model: nn.Module, edit: Edit, stack) -> Attached:
     found = {projection: layer for projection, layer in names.items() if layer in layers}
     if not found:
         raise UserError(f"{edit.label()} changes nothing: none of its layers is one of the model")
+    if without := sorted(names.keys() - found.keys()):
+        raise UserError(f"{edit.label()} is for another model: it has nothing for {few(without)}")
     weights = context_projections(model)
     for projection, layer in found.items():
         here = tuple(weights[f"{UNET}{projection}.weight"].shape)
