@@ -35,6 +35,7 @@ class RunFolder:
     """
 
     method: str
+    elsewhere = "--save_path"  # the flag that says where runs go
 
     def __init__(self, path: Path, settings, identity):
         self.path, self.settings, self.base = Path(path), settings, identity.to_dict()
@@ -89,7 +90,7 @@ class RunFolder:
         if found:
             raise UserError(
                 f"{self.path} holds a {what} with other settings ({'; '.join(found)}): --force replaces it, "
-                "--save_path puts this one elsewhere"
+                f"{self.elsewhere} puts this one elsewhere"
             )
         self.settings = dataclasses.replace(self.settings, seed=settings["seed"])
 

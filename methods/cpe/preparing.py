@@ -58,21 +58,25 @@ class Preparation:
 
     def _protected(self, s: CpeSettings, templates: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         if "prompts" in s.anchors:
-            return [self._kept("sentences", prompts.read_words(s.anchors["prompts"]), "anchors")]
-        general, candidates = (prompts.read_words(s.anchors[name]) for name in ("general", "candidates"))
-        if s.clean_anchors:
-            general = list(dict.fromkeys(general))
+            return [self._kept("sentences", self._words(s, "prompts"), "anchors")]
+        general, candidates = (self._words(s, name) for name in ("general", "candidates"))
         key = ("general", tuple(templates), s.word, s.clean_anchors)
         words = anchors.word_texts(general, templates, s.word, s.clean_anchors)
         similar = anchors.word_texts(self.similar(s, candidates), templates, s.word, s.clean_anchors)
         return [self._kept(key, words, "general anchors"), self._block(similar, f"anchors like {s.target}")]
 
+    def _words(self, s: CpeSettings, name: str) -> list[str]:
+        """Of one list of anchors. UserError if none is left."""
+        words = prompts.read_words(s.anchors[name])
+        if s.clean_anchors:
+            words = prompts.cleaned_candidates(words, self.targets)
+        if not words:
+            raise UserError(f"no anchor is left: anchors.{name} holds targets of the run only")
+        return words
+
     def similar(self, s: CpeSettings, candidates: Sequence[str]) -> list[str]:
         """The candidates most like the target, the most similar one last. UserError if none is left."""
-        if s.clean_anchors:
-            names = prompts.cleaned_candidates(candidates, self.targets)
-        else:
-            names = prompts.candidates_without(candidates, s.target)
+        names = candidates if s.clean_anchors else prompts.candidates_without(candidates, s.target)
         if not names:
             raise UserError(f"no anchor is left for {s.target!r}: all candidates are left out")
         states, rows = self._kept("candidates", candidates, "names")

@@ -49,6 +49,8 @@ def read_words(source: str | os.PathLike | Sequence[str]) -> list[str]:
     Repeats stay, but for artists, of whom published files have five rows each.
     """
     if not isinstance(source, (str, os.PathLike)):
+        if not source:
+            raise UserError("a list of anchors in the configuration has no words")
         return [str(word) for word in source]
     path = prompt_file(source)
     if path.suffix == ".csv":
@@ -70,14 +72,14 @@ def read_words(source: str | os.PathLike | Sequence[str]) -> list[str]:
 
 def candidates_without(names: Sequence[str], target: str) -> list[str]:
     """`names` but those that the target is a part of, in lower case: all that a published training left out."""
-    return [name for name in names if target not in name.lower()]
+    return [name for name in names if target.lower() not in name.lower()]
 
 
 def cleaned_candidates(names: Sequence[str], targets: Iterable[str]) -> list[str]:
     """`names` once each, without any target of the run, however it is written (accents and hyphens included)."""
     erased = {_letters(MISSPELLED.get(target, target)) for target in targets}
-    once = {_letters(name): name for name in reversed(names)}
-    return [name for name in names if once.get(_letters(name)) is name and _letters(name) not in erased]
+    once = {letters: name for name in reversed(names) if (letters := _letters(name)) not in erased}
+    return list(dict.fromkeys(name for name in names if once.get(_letters(name)) == name))
 
 
 def _letters(name: str) -> str:

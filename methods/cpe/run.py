@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import multiprocessing
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from erasure.training.naming import plain
 from methods.cpe.yaml_files import read_config, read_yaml
 
 PUBLISHED_BASE = "CompVis/stable-diffusion-v1-4"  # in configurations: the default base
+_NONE_IS_MINUS_1 = ("guidance_scale", "pal", "gate_rank", "lora_rank", "resume_stage")
 _TO_SETTINGS = {"guidance_scale": "guidance", "lora_rank": "rank", "noise": "noise_scale"}
 
 
@@ -31,7 +33,9 @@ class Plan:
 
 def main(arguments: argparse.Namespace) -> int | None:
     """From flags to files; returns the exit code."""
-    base = read_config(arguments.config_file, "").get("pretrained_model") or {}
+    from methods.cpe.settings import mapping_in
+
+    base = mapping_in(read_config(arguments.config_file, ""), "pretrained_model")
     if base.get("v2"):
         raise UserError("pretrained_model.v2: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
     if arguments.ckpt_path is None and base.get("name_or_path") not in (None, PUBLISHED_BASE):
@@ -42,42 +46,63 @@ def main(arguments: argparse.Namespace) -> int | None:
 
     plan = plan_of(arguments, family_of(config_path))  # mistakes show before gigabytes are read
     places = devices.parse_devices(arguments.devices) if arguments.devices else [None]
+    check_devices(arguments, places)
     if len(places) == 1:
         return train_all(arguments, plan)
     return side_by_side(arguments, plan, places)
 
 
+def check_devices(arguments: argparse.Namespace, places: Sequence[str | None]) -> None:
+    """UserError for a device that is not here, before there are several processes to say so."""
+    import torch
+
+    for place in (*places, arguments.cache_device):
+        if place is not None:
+            devices.choose_device(place, torch.cuda.device_count())
+
+
 def plan_of(arguments: argparse.Namespace, family: str) -> Plan:
     """UserError for a configuration, list or flag that cannot be used."""
     from methods.cpe.preparing import concepts_of
-    from methods.cpe.settings import CpeSettings
+    from methods.cpe.settings import CpeSettings, as_type, mapping_in
 
     config = read_config(arguments.config_file, family)
     if not config.get("prompts_file"):
         raise UserError(f"{arguments.config_file}: no prompts_file")
     entries = concepts_of(read_yaml(config["prompts_file"]), config["prompts_file"])
-    flags = {_TO_SETTINGS.get(name, name): value for name, value in vars(arguments).items() if value is not None}
-    flags["noise"] = arguments.noise or None
-    settings = [CpeSettings.of(config, entry, flags) for entry in chosen(entries, arguments, config.get("train") or {})]
+    train, flags = mapping_in(config, "train"), given(arguments)
+    settings = [CpeSettings.of(config, entry, flags) for entry in chosen(entries, arguments, train)]
     if arguments.output_root:
         import dataclasses
 
         settings = [dataclasses.replace(s, folder=str(Path(arguments.output_root) / s.folder)) for s in settings]
     skip = arguments.skip_learned
     if skip is None:
-        skip = bool((config.get("train") or {}).get("skip_learned"))
+        skip = as_type(bool, train.get("skip_learned") or False, "skip_learned")
     return Plan(settings, [str(entry["target"]) for entry in entries], skip)
+
+
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that the user gave, by the names of settings, and the noise as it was typed.
+
+    The published defaults, "" and -1, are as good as none.
+    """
+    flags = {name: value for name, value in vars(arguments).items() if value not in (None, "")}
+    flags = {name: value for name, value in flags.items() if name not in _NONE_IS_MINUS_1 or value != -1}
+    return {_TO_SETTINGS.get(name, name): value for name, value in flags.items()} | {"noise": flags.get("noise")}
 
 
 def chosen(entries: Sequence[Mapping], arguments: argparse.Namespace, train: Mapping[str, Any]) -> list[Mapping]:
     """The entries from --st_prompt_idx to --end_prompt_idx, included, that --concepts names. UserError if none is left."""
-    first, last = (
-        given if given is not None and given >= 0 else int(float(train.get(name) or default))
-        for given, name, default in (
-            (arguments.st_prompt_idx, "st_prompt_idx", 0),
-            (arguments.end_prompt_idx, "end_prompt_idx", len(entries) - 1),
-        )
-    )
+    from methods.cpe.settings import as_type
+
+    def index(name: str, default: int) -> int:
+        flag, set_there = getattr(arguments, name), train.get(name)
+        if flag is not None and flag >= 0:
+            return flag
+        return default if set_there is None else max(0, as_type(int, set_there, name))
+
+    first, last = index("st_prompt_idx", 0), index("end_prompt_idx", len(entries) - 1)
     found = list(entries[first : last + 1])
     if arguments.concepts:
         wanted = [plain(name) for name in arguments.concepts.split(",") if name.strip()]
@@ -141,7 +166,7 @@ def _train(preparation, identity, s, arguments: argparse.Namespace) -> Path:
 
 
 def _last(s) -> Path:
-    return runs.find(Path(s.folder) / f"{s.name}_last.safetensors")
+    return Path(s.folder) / f"{s.name}_last.safetensors"
 
 
 def _learned(s) -> bool:
@@ -161,22 +186,31 @@ def _print_made(made: Sequence[Path]) -> None:
 
 def side_by_side(arguments: argparse.Namespace, plan: Plan, places: Sequence[str]) -> int | None:
     """One process a device, each with its share of the concepts. The first failure's exit code, if any."""
-    workers = []
-    for i, place in enumerate(places):
-        share = plan.settings[i :: len(places)]
-        if share:
+    workers, stopped = [], None
+
+    def pass_on(*_):
+        for worker in workers:
+            worker.terminate()
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        for i, place in enumerate(places[: len(plan.settings)]):
             own = argparse.Namespace(**vars(arguments) | {"devices": place})
-            mine = Plan(share, plan.targets, plan.skip_learned)
+            mine = Plan(plan.settings[i :: len(places)], plan.targets, plan.skip_learned)
             worker = multiprocessing.get_context("spawn").Process(target=_worker, args=(own, mine, len(places)))
             worker.start()
             workers.append(worker)
-    try:
         for worker in workers:
             worker.join()
     except KeyboardInterrupt:  # the workers have been told, too: they save and stop
+        stopped = errors.INTERRUPTED
         for worker in workers:
             worker.join()
-    return next((worker.exitcode for worker in workers if worker.exitcode), None)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    return next((code if code > 0 else 128 - code for code in codes), stopped)
 
 
 def _worker(arguments: argparse.Namespace, plan: Plan, count: int) -> None:

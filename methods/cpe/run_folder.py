@@ -1,5 +1,6 @@
 """The folder of one concept's training: the gates after the last and after every stage, in the published format."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erasure import edits
-from erasure.edits.residual_gates import KIND
+from erasure.edits.residual_gates import ALPHA, KIND, UP, gate_rank, layers_of
 from erasure.errors import UserError
 from erasure.runs import save_safetensors, versions, write_csv
 from erasure.training import run_folder
@@ -38,7 +39,7 @@ _IN_HEADER = ("phase", "iteration", "rows")
 class RunFolder(run_folder.RunFolder):
     """Paths and files of one training."""
 
-    method = "cpe"
+    method, elsewhere = "cpe", "--output_root"
 
     def __init__(self, path: Path, settings, identity):
         super().__init__(path, settings, identity)
@@ -60,7 +61,11 @@ class RunFolder(run_folder.RunFolder):
         return f"iteration {progress.iteration} of stage {progress.rows[-1]['stage'] if progress.rows else 0}"
 
     def own_files(self) -> list[Path]:
-        return [self.path / "losses.csv", *self.path.glob(f"{self.settings.name}_*.safetensors")]
+        """All but the stages up to the one that this run goes on from."""
+        pattern = re.compile(re.escape(self.settings.name) + r"(?:_adv_prompts)?_(?:last|stage(\d+))\.safetensors")
+        found = [(file, pattern.fullmatch(file.name)) for file in self.path.glob("*.safetensors")]
+        kept = self.settings.resume_stage
+        return [self.path / "losses.csv", *(file for file, m in found if m and not (m[1] and int(m[1]) <= kept))]
 
     def save_checkpoint(self, progress: Progress) -> None:
         groups = {name: value for name, value in vars(progress).items() if name not in _IN_HEADER}
@@ -85,10 +90,22 @@ class RunFolder(run_folder.RunFolder):
             save_safetensors(self.offsets_file(stage), offsets, header)
 
     def read_stage(self, stage: int) -> Progress:
-        """Gates and offsets after so many stages. UserError if a file is missing."""
+        """Gates and offsets after so many stages. UserError if a file is missing, or of a run of another kind."""
         from erasure.checkpoint_files import read_tensors
 
         gates = edits.read_gates(self.stage_file(stage))
+        layer = layers_of(gates.tensors)[0]
+        there = {
+            "target": gates.concepts[0],
+            "gate_rank": gate_rank(gates),
+            "rank": gates.tensors[layer + UP].shape[1],
+            "alpha": float(gates.tensors[layer + ALPHA]),
+            "separate_key": bool(gates.settings.get("separate_key")),
+        }
+        found = run_folder.settings_differences({name: getattr(self.settings, name) for name in there}, there, ())
+        found += run_folder.base_difference(self.base, gates.base) if gates.base else []
+        if found:
+            raise UserError(f"{self.stage_file(stage)} is not of this run: {'; '.join(found)}")
         if self.settings.do_adv_learn and not self.offsets_file(stage).is_file():
             raise UserError(f"{self.offsets_file(stage)}: no such file, and stage {stage + 1} starts from it")
         offsets = read_tensors(self.offsets_file(stage)) if self.settings.do_adv_learn else {}

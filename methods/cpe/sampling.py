@@ -35,12 +35,12 @@ def draw_anchors(
 ) -> Tensor:
     """`count` anchors of a cache of M states (`anchors.StateCache`), drawn with replacement, on the cache's device.
 
-    All is drawn on the CPU. Without mixup an anchor is the first of its pair, and the second one is not looked at.
+    The noise is drawn where the generator is. Without mixup an anchor is the first of its pair, and the second one is not looked at.
     """
     indices = [rng.randrange(len(cache)) for _ in range(2 * count)]
     mix = [rng.random() for _ in range(count)]
     if not mixup:
         indices, mix = [i for i in indices[::2] for _ in range(2)], [1.0] * count
     states = cache.take(indices)
-    noise = torch.randn(count, *states.shape[1:], generator=generator).to(states.device)
+    noise = torch.randn(count, *states.shape[1:], generator=generator, device=generator.device).to(states.device)
     return mixed_anchors(states, noise, torch.tensor(mix, device=states.device), noise_scale)

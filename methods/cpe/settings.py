@@ -84,19 +84,19 @@ class CpeSettings:
 
         `noise` is the published flag's text, which the folder's name repeats as it was typed.
         """
-        network, train, save = (_mapping(config, key) for key in ("network", "train", "save"))
-        known = {field.name: field for field in fields(cls)}
+        network, train, save = (mapping_in(config, key) for key in ("network", "train", "save"))
+        known = {field.name: field.type for field in fields(cls)}
         values: dict[str, Any] = {name: train[name] for name in _TRAIN if train.get(name) is not None}
         values |= {"word": config.get("replace_word"), "scripts_file": config.get("scripts_file")}
-        values |= {"anchors": config.get("anchors") or {}, "name": save.get("name"), "seed": train.get("train_seed")}
+        values |= {"anchors": mapping_in(config, "anchors"), "name": save.get("name"), "seed": train.get("train_seed")}
         values |= {"stage_interval": save.get("stage_interval"), "resume_stage": train.get("resume_stage")}
         values |= {"rank": network.get("rank"), "alpha": network.get("alpha"), "gate_rank": network.get("init_size")}
-        values |= {"target": entry.get("target"), "neutral": entry.get("neutral", entry.get("unconditional", ""))}
+        values |= {"target": entry.get("target"), "neutral": entry.get("neutral", entry.get("unconditional")) or ""}
         values |= {"guidance": entry.get("guidance_scale"), "sampling_batch_size": entry.get("sampling_batch_size")}
         values |= {name: value for name, value in flags.items() if name in known and value is not None}
-        values = {name: _as(known[name], value) for name, value in values.items() if value is not None}
+        values = {name: as_type(known[name], value, name) for name, value in values.items() if value is not None}
         for name in ("target", "word", "scripts_file"):
-            if not values.get(name):
+            if not values.get(name, "").strip():
                 where = "the prompts_file's entry" if name == "target" else "the configuration"
                 raise UserError(f"{where} has no {'replace_word' if name == 'word' else name}")
         settings = cls(**values)
@@ -138,6 +138,7 @@ class CpeSettings:
             "num_add_prompts": 1,
         }
         least |= {"iterations_adv": 1, "stage_interval": 1, "log_every": 1, "checkpoint_every": 0, "seed": 0}
+        least |= {"lr_warmup_steps": 0, "lr_warmup_steps_adv": 0}
         for name, smallest in (least | {"resume_stage": 0, "factor_init_iter": 1}).items():
             if getattr(self, name) < smallest:
                 raise UserError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
@@ -145,10 +146,16 @@ class CpeSettings:
             value = getattr(self, field.name)
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{field.name} must be a number that is not negative, and is {value}")
+        for name in ("lr", "lr_adv", "factor_init_lr", "alpha"):
+            if not getattr(self, name):
+                raise UserError(f"{name} must be greater than 0: nothing would be trained")
         if self.resume_stage >= self.num_stages:
             raise UserError(f"resume_stage {self.resume_stage} of {self.num_stages} stages: nothing would be trained")
         if not {"general", "candidates"} <= self.anchors.keys() and "prompts" not in self.anchors:
             raise UserError("the configuration's anchors need general and candidates, or prompts")
+        for name, words in self.anchors.items():
+            if not isinstance(words, (str, list, tuple)):
+                raise UserError(f"anchors.{name} must be a file or a list of words, not {words!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -158,27 +165,32 @@ class CpeSettings:
         return settings_differences(self.to_dict(), there, _ABOUT_FILES)
 
 
-def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def mapping_in(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The block of a configuration under a key, {} if it has none. UserError for anything but key: value."""
     value = config.get(key) or {}
     if not isinstance(value, Mapping):
         raise UserError(f"{key} in the configuration holds no settings (key: value)")
     return value
 
 
-def _as(field, value: Any) -> Any:
-    """A value as the field's type: YAML reads 1e+4 as a text, and prompt files quote the guidance."""
-    if field.type not in (int, float, bool, str):
+def as_type(kind: Any, value: Any, name: str) -> Any:
+    """A value of a YAML file as what it is meant to be: there 1e+4 is a text, and prompt files quote the guidance.
+
+    Kinds other than int, float, bool and str: as it is. UserError, with the name, for what cannot be meant.
+    """
+    if kind not in (int, float, bool, str):
         return value
     try:
-        if field.type is bool:
+        if kind is bool:
             return {True: True, False: False, "true": True, "false": False}[
                 value.lower() if isinstance(value, str) else value
             ]
-        if field.type is int:
-            number = float(value)
-            if not number.is_integer():
+        if kind is int and not isinstance(value, int):
+            if not float(value).is_integer():
                 raise ValueError
-            return int(number)
-        return field.type(value)
+            return int(float(value))
+        if kind is str and not isinstance(value, (str, int, float)):
+            raise TypeError
+        return kind(value)
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise UserError(f"{field.name} must be {field.type.__name__}, not {value!r}") from None
+        raise UserError(f"{name} must be {kind.__name__}, not {value!r}") from None
