@@ -52,7 +52,7 @@ class Projections:
     def of_kind(self) -> Tensor:
         """[2, L] one where a projection is one of keys, of values."""
         rows = [[name.endswith(kind) for name in self.names] for kind in KINDS]
-        return torch.tensor(rows, dtype=torch.float32, device=self.device)
+        return torch.tensor(rows, dtype=self.forms.dtype, device=self.device)
 
     @classmethod
     def of(cls, unet, tokens: int) -> "Projections":

@@ -33,13 +33,13 @@ class Plan:
 
 def main(arguments: argparse.Namespace) -> int | None:
     """From flags to files; returns the exit code."""
-    from methods.cpe.settings import mapping_in
+    from methods.cpe.settings import as_type, mapping_in
 
     base = mapping_in(read_config(arguments.config_file, ""), "pretrained_model")
     if base.get("v2"):
         raise UserError("pretrained_model.v2: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
     if arguments.ckpt_path is None and base.get("name_or_path") not in (None, PUBLISHED_BASE):
-        arguments.ckpt_path = base["name_or_path"]
+        arguments.ckpt_path = as_type(str, base["name_or_path"], "pretrained_model.name_or_path")
     arguments.ckpt_path = published_base(arguments.ckpt_path)
     _, config_path = resolve(arguments.ckpt_path, arguments.config_path, arguments.unsafe_pickle)
     from erasure.base_models import family_of
@@ -67,9 +67,10 @@ def plan_of(arguments: argparse.Namespace, family: str) -> Plan:
     from methods.cpe.settings import CpeSettings, as_type, mapping_in
 
     config = read_config(arguments.config_file, family)
-    if not config.get("prompts_file"):
+    prompts_file = as_type(str, config.get("prompts_file") or "", "prompts_file")
+    if not prompts_file:
         raise UserError(f"{arguments.config_file}: no prompts_file")
-    entries = concepts_of(read_yaml(config["prompts_file"]), config["prompts_file"])
+    entries = concepts_of(read_yaml(prompts_file), prompts_file)
     train, flags = mapping_in(config, "train"), given(arguments)
     settings = [CpeSettings.of(config, entry, flags) for entry in chosen(entries, arguments, train)]
     if arguments.output_root:
