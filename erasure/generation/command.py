@@ -65,7 +65,7 @@ def add_model_flags(
     model.add_argument(*config, dest="config", metavar="YAML", help="its configuration (default: the one that fits)")
     model.add_argument(
         "--weights", choices=WEIGHTS, default="auto",
-        help="of a base with both: raw, which ESD starts from, or ema, which diffusers ships (default: {weights})",
+        help=f"of a base with both: raw, which ESD starts from, or ema, which diffusers ships (default: {weights})",
     )  # fmt: skip
     model.add_argument("--force", action="store_true", help="use an edit on another base than it was made for")
     model.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")

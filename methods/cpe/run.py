@@ -38,25 +38,25 @@ def main(arguments: argparse.Namespace) -> int | None:
     base = mapping_in(read_config(arguments.config_file, ""), "pretrained_model")
     if base.get("v2"):
         raise UserError("pretrained_model.v2: Stable Diffusion 2 has another architecture, and only v1 can be loaded")
+    arguments.ckpt_path = published_base(arguments.ckpt_path or arguments.base)
     if arguments.ckpt_path is None and base.get("name_or_path") not in (None, PUBLISHED_BASE):
         arguments.ckpt_path = as_type(str, base["name_or_path"], "pretrained_model.name_or_path")
-    arguments.ckpt_path = published_base(arguments.ckpt_path)
     _, config_path = resolve(arguments.ckpt_path, arguments.config_path, arguments.unsafe_pickle)
     from erasure.base_models import family_of
 
     plan = plan_of(arguments, family_of(config_path))  # mistakes show before gigabytes are read
-    places = devices.parse_devices(arguments.devices) if arguments.devices else [None]
-    check_devices(arguments, places)
+    places = devices.parse_devices(arguments.places) if arguments.places else [arguments.device]
+    check_devices(places if arguments.places else (), arguments.cache_device)
     if len(places) == 1:
         return train_all(arguments, plan)
     return side_by_side(arguments, plan, places)
 
 
-def check_devices(arguments: argparse.Namespace, places: Sequence[str | None]) -> None:
+def check_devices(places: Sequence[str], cache_device: str | None) -> None:
     """UserError for a device that is not here, before there are several processes to say so."""
     import torch
 
-    for place in (*places, arguments.cache_device):
+    for place in (*places, cache_device):
         if place is not None:
             devices.choose_device(place, torch.cuda.device_count())
 
@@ -124,9 +124,8 @@ def chosen(entries: Sequence[Mapping], arguments: argparse.Namespace, train: Map
 def train_all(arguments: argparse.Namespace, plan: Plan) -> int | None:
     """Train the plan's concepts on the device of the flags, one after the other."""
     todo = [s for s in plan.settings if not (plan.skip_learned and not arguments.force and _learned(s))]
-    for s in plan.settings:
-        if s not in todo:
-            print(f"{s.target}: {_last(s)} is there (--no-skip_learned compares its settings, --force trains it again)")
+    if skipped := [s.target for s in plan.settings if s not in todo]:
+        print(f"learned already, whatever the settings were: {', '.join(skipped)} (--no-skip_learned compares them)")
     if not todo:
         return None
     model, identity = load_base(arguments)
@@ -197,7 +196,7 @@ def side_by_side(arguments: argparse.Namespace, plan: Plan, places: Sequence[str
     earlier = signal.signal(signal.SIGTERM, pass_on)
     try:
         for i, place in enumerate(places[: len(plan.settings)]):
-            own = argparse.Namespace(**vars(arguments) | {"devices": place})
+            own = argparse.Namespace(**vars(arguments) | {"device": place})
             mine = Plan(plan.settings[i :: len(places)], plan.targets, plan.skip_learned)
             worker = multiprocessing.get_context("spawn").Process(target=_worker, args=(own, mine, len(places)))
             worker.start()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from erasure import errors
-from erasure.base_flags import add_trainer_base_flags
+from erasure.base_flags import add_base_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_concept_flags(parser)
     add_training_flags(parser)
-    add_trainer_base_flags(parser)
+    add_base_flags(parser)
     add_run_flags(parser)
     return parser
 
@@ -91,8 +91,9 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument(
         "--devices",
+        dest="places",
         metavar="LIST",
-        help="cpu, 0, or several: concepts are shared out among 0,1,2,3 or cpu,cpu (default: the first GPU, else cpu)",
+        help="in place of --device, several among which concepts are shared out: 0,1,2,3 or cpu,cpu",
     )
     group.add_argument(
         "--cache_device",
