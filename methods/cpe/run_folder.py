@@ -84,8 +84,11 @@ class RunFolder(run_folder.RunFolder):
         edits.save_gates(self.edit_of(gates), self.stage_file(stage))
 
     def write_offsets(self, offsets: Tensors, stage: int | None = None) -> None:
+        """UserError if they hold NaN: the attack diverged."""
         if offsets:
             s = self.settings
+            if not torch.isfinite(offsets[NEWEST]).all():
+                raise UserError(f"the offsets of {s.target} hold values that are NaN or infinite: lower lr_adv")
             header = {"prompts": s.target, "rank": str(s.rank), "alpha": str(s.alpha), "format": "pt"}
             save_safetensors(self.offsets_file(stage), offsets, header)
 
