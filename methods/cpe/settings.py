@@ -91,7 +91,8 @@ class CpeSettings:
         values |= {"anchors": mapping_in(config, "anchors"), "name": save.get("name"), "seed": train.get("train_seed")}
         values |= {"stage_interval": save.get("stage_interval"), "resume_stage": train.get("resume_stage")}
         values |= {"rank": network.get("rank"), "alpha": network.get("alpha"), "gate_rank": network.get("init_size")}
-        values |= {"target": entry.get("target"), "neutral": entry.get("neutral", entry.get("unconditional")) or ""}
+        stand_ins = (entry.get("neutral"), entry.get("unconditional"), "")
+        values |= {"target": entry.get("target"), "neutral": next(text for text in stand_ins if text is not None)}
         values |= {"guidance": entry.get("guidance_scale"), "sampling_batch_size": entry.get("sampling_batch_size")}
         values |= {name: value for name, value in flags.items() if name in known and value is not None}
         values = {name: as_type(known[name], value, name) for name, value in values.items() if value is not None}
