@@ -56,12 +56,12 @@ def run(settings: Settings) -> list[dict]:
     return rows
 
 
-def text_states(generator, count: int):
-    """`count` texts [TOKENS, DIM] float64: rows share a direction, as CLIP's do, and start with the same start token."""
+def text_states(generator, count: int, dim: int = DIM):
+    """`count` texts [TOKENS, dim] float64: rows share a direction, as CLIP's do, and start with the same start token."""
     import torch
 
-    common = torch.randn(DIM, generator=generator, dtype=torch.float64)
-    texts = 0.5 * torch.randn(count, TOKENS, DIM, generator=generator, dtype=torch.float64) + common
+    common = torch.randn(dim, generator=generator, dtype=torch.float64)
+    texts = 0.5 * torch.randn(count, TOKENS, dim, generator=generator, dtype=torch.float64) + common
     texts[:, 0] = texts[0, 0]
     return NORM * texts / torch.linalg.norm(texts, dim=-1, keepdim=True)
 

@@ -104,6 +104,14 @@ def seconds_text(value: float) -> str:
     return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
+def duration(value: float) -> str:
+    """In hours or minutes, from two of them on."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if value >= 2 * size:
+            return f"{value / size:.1f} {unit}"
+    return seconds_text(value)
+
+
 def megabytes(value: float) -> str:
     return f"{value / 1e6:,.0f} MB"
 

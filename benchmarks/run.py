@@ -26,6 +26,8 @@ TOPICS = {  # each is a module of this package; a new method adds one
     "closed_form": "UCE's and RECE's edits at SD v1's shapes beside the published form",
     "sepce": "SepCE's and SRS_ME's step and peak memory beside the form with two whole models",
     "nullspace": "SepCE's null spaces by elimination and SVD beside the published symbolic elimination",
+    "cpe": "CPE's iterations, schedules and peak memory beside the form that runs all projections",
+    "gates": "what CPE's gates add to a UNet forward, beside the form that evaluates them in every layer",
     "images": "images per second of the generator by batch size",
 }
 DTYPES = ("float32", "bfloat16", "float16")

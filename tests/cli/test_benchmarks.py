@@ -10,7 +10,7 @@ from erasure.errors import UserError
 from erasure.runs import ROOT
 from tests.cli import process
 
-TOPICS = ("unet", "esd", "closed_form", "sepce", "nullspace", "images")
+TOPICS = ("unet", "esd", "closed_form", "sepce", "nullspace", "cpe", "gates", "images")
 
 
 def call(script, *arguments, cwd=None):
@@ -32,7 +32,7 @@ def test_measures_every_topic(quick):
     assert tuple(figures["results"]) == TOPICS
     assert figures["command"].startswith("python benchmarks/run.py --quick")
     assert {"cpu", "cores", "threads", "torch", "diffusers", "date"} <= figures["machine"].keys()
-    unet, esd, closed_form, sepce, nullspace, images = (figures["results"][name]["rows"] for name in TOPICS)
+    unet, esd, closed_form, sepce, nullspace, cpe, gates, images = (figures["results"][name]["rows"] for name in TOPICS)
     assert [row["mode"] for row in unet] == ["forward", "forward + backward"]
     assert all(row["difference"] < 1e-4 and row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in unet)
     assert 0 < esd[0]["ours_memory"] < esd[0]["peer_memory"] and esd[0]["ratio"] > 0
@@ -41,6 +41,11 @@ def test_measures_every_topic(quick):
     assert all(row["bytes"] <= 2.4e6 and row["bytes_per_row"] <= 8000 for row in closed_form if "bytes" in row)
     assert 0 < sepce[0]["ours_memory"] < sepce[0]["peer_memory"] and sepce[0]["ratio"] > 0
     assert nullspace[0]["difference"] < 1e-3 and all(row["rref_s"] > 0 and row["svd_s"] > 0 for row in nullspace)
+    first, later, attack, whole = cpe[1:5]
+    assert all(row["ratio"] > 0 and row["iterations"] > 0 for row in (first, later, attack))
+    assert whole["ours_s"] == pytest.approx(sum(row["iterations"] * row["ours_s"] for row in (first, later, attack)))
+    assert 0 < whole["ours_memory"] < whole["peer_memory"] and all(row["ours_s"] > 0 for row in cpe)
+    assert gates[0]["forward_s"] > 0 and gates[0]["load_s"] > 0 and gates[0]["bytes"] > 10_000
     assert all(f"\n{importlib.import_module(f'benchmarks.{name}').TITLE}\n" in done.stdout for name in TOPICS)
     assert done.stdout.count("\n|--") == len(TOPICS)
 
