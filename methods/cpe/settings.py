@@ -20,11 +20,13 @@ _TRAIN = (
     "optimizer_type", "optimizer_args", "noise_scale", "mixup", "separate_key", "clean_anchors", "skip_last_adv",
     "checkpoint_every", "log_every", "max_grad_norm",
 )  # fmt: skip
-OPTIMIZERS = (
-    "AdamW8bit",
-    "AdamW",
-    "Adam",
-)  # the first is bitsandbytes' in the original, and AdamW in full precision here
+# the first is bitsandbytes' in the original, and AdamW in full precision here
+OPTIMIZERS = ("AdamW8bit", "AdamW", "Adam")
+_AT_LEAST = dict(
+    iterations=1, iterations_adv=1, num_stages=1, factor_init_iter=1, sampling_batch_size=1, num_add_prompts=1,
+    gate_rank=1, rank=1, lr_warmup_steps=0, lr_warmup_steps_adv=0, resume_stage=0, stage_interval=1, log_every=1,
+    checkpoint_every=0, seed=0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,19 +132,9 @@ class CpeSettings:
             raise UserError(f"optimizer_type {self.optimizer_type!r} is not one of {', '.join(OPTIMIZERS)}")
         if self.optimizer_args or self.max_grad_norm:
             raise UserError("optimizer_args and max_grad_norm are not supported: no published run used them")
-        least = {
-            "iterations": 1,
-            "num_stages": 1,
-            "sampling_batch_size": 1,
-            "gate_rank": 1,
-            "rank": 1,
-            "num_add_prompts": 1,
-        }
-        least |= {"iterations_adv": 1, "stage_interval": 1, "log_every": 1, "checkpoint_every": 0, "seed": 0}
-        least |= {"lr_warmup_steps": 0, "lr_warmup_steps_adv": 0}
-        for name, smallest in (least | {"resume_stage": 0, "factor_init_iter": 1}).items():
-            if getattr(self, name) < smallest:
-                raise UserError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+        for name, least in _AT_LEAST.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):

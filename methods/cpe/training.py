@@ -161,13 +161,10 @@ def train(problem: Problem, folder: RunFolder, found: Progress | None = None, pr
     found: what `folder.open` or `folder.read_stage` returned. UserError for a loss that is NaN.
     """
     s, started = folder.settings, time.monotonic()
-    plan, first = phases(s), 0
+    plan = phases(s)
     if found is None and s.resume_stage:
-        found, first = (
-            folder.read_stage(s.resume_stage),
-            next(i for i, phase in enumerate(plan) if phase.stage == s.resume_stage),
-        )
-        found = replace(found, phase=first)
+        first = next(i for i, phase in enumerate(plan) if phase.stage == s.resume_stage)
+        found = replace(folder.read_stage(s.resume_stage), phase=first)
     trainer = _trainer(problem, s, found)
     folder.write_settings(device=str(problem.device))
     with _bar(plan, found, progress, s.target) as bar, deferred_stop() as stop:
