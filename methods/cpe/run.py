@@ -48,6 +48,7 @@ def main(arguments: argparse.Namespace) -> int | None:
     places = devices.parse_devices(arguments.places) if arguments.places else [arguments.device]
     check_devices(places if arguments.places else (), arguments.cache_device)
     if len(places) == 1:
+        (arguments.device,) = places
         return train_all(arguments, plan)
     return side_by_side(arguments, plan, places)
 
