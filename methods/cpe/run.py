@@ -81,7 +81,8 @@ def plan_of(arguments: argparse.Namespace, family: str) -> Plan:
     skip = arguments.skip_learned
     if skip is None:
         skip = as_type(bool, train.get("skip_learned") or False, "skip_learned")
-    return Plan(settings, [str(entry["target"]) for entry in entries], skip)
+    targets = dict.fromkeys([*(str(entry["target"]) for entry in entries), *(s.target for s in settings)])
+    return Plan(settings, list(targets), skip)
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -95,8 +96,11 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def chosen(entries: Sequence[Mapping], arguments: argparse.Namespace, train: Mapping[str, Any]) -> list[Mapping]:
-    """The entries from --st_prompt_idx to --end_prompt_idx, included, that --concepts names. UserError if none is left."""
+    """The entries that --concepts names, else those from --st_prompt_idx to --end_prompt_idx, included. UserError for none."""
     from methods.cpe.settings import as_type
+
+    if arguments.concepts:
+        return named(entries, [name.strip() for name in arguments.concepts.split(",") if name.strip()])
 
     def index(name: str, default: int) -> int:
         flag, set_there = getattr(arguments, name), train.get(name)
@@ -106,17 +110,19 @@ def chosen(entries: Sequence[Mapping], arguments: argparse.Namespace, train: Map
 
     first, last = index("st_prompt_idx", 0), index("end_prompt_idx", len(entries) - 1)
     found = list(entries[first : last + 1])
-    if arguments.concepts:
-        wanted = [plain(name) for name in arguments.concepts.split(",") if name.strip()]
-        there = {plain(str(entry["target"])) for entry in found}
-        if missing := [name for name in arguments.concepts.split(",") if plain(name) and plain(name) not in there]:
-            raise UserError(
-                f"--concepts {', '.join(missing)}: not in the list ({', '.join(str(e['target']) for e in found[:8])} ...)"
-            )
-        found = [entry for entry in found if plain(str(entry["target"])) in wanted]
     if not found:
         raise UserError(f"no concept from {first} to {last}: the list has {len(entries)}")
     return found
+
+
+def named(entries: Sequence[Mapping], names: Sequence[str]) -> list[Mapping]:
+    """The entries of these concepts. One that the list does not have gets the settings of its first concept."""
+    of_list = {plain(str(entry["target"])): entry for entry in entries}
+    if not names:
+        raise UserError("--concepts names none")
+    if others := [name for name in names if plain(name) not in of_list]:
+        print(f"not in the list, with the settings of {entries[0]['target']!r} there: {', '.join(others)}")
+    return [of_list.get(plain(name), dict(entries[0]) | {"target": name, "positive": name}) for name in names]
 
 
 # ---- training ------------------------------------------------------------------------------------------------------

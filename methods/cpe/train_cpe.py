@@ -38,7 +38,11 @@ def add_concept_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config_file", required=True, metavar="YAML", help="configs/train_celeb/config.yaml, ...")
     group.add_argument("--st_prompt_idx", type=int, help="first concept of its prompts_file, from 0 on (default: 0)")
     group.add_argument("--end_prompt_idx", type=int, help="last concept, included (default: the last one there is)")
-    group.add_argument("--concepts", metavar="A,B", help="of these, only the ones named, in the list's order")
+    group.add_argument(
+        "--concepts",
+        metavar="A,B",
+        help="in place of all of these: of the list, or any others, with its first one's settings",
+    )
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:

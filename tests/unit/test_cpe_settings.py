@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasure.errors import UserError
-from methods.cpe import schedule
+from methods.cpe import run, schedule
 from methods.cpe.run import chosen, plan_of
 from methods.cpe.schedule import ATTACK, ERASE, SCHEDULERS, factor, phases
 from methods.cpe.settings import CpeSettings, as_type
@@ -191,8 +191,8 @@ def test_indexes_include_the_last_one(count, first, last):
         ([], {"st_prompt_idx": 4, "end_prompt_idx": "1e8"}, "45"),
         ([], {"st_prompt_idx": 0, "end_prompt_idx": 0}, "0"),
         (["--end_prompt_idx", "3"], {"st_prompt_idx": 2, "end_prompt_idx": 0}, "23"),
-        (["--concepts", "CONCEPT 3, concept1"], {}, "13"),
-        (["--concepts", "concept 2,", "--st_prompt_idx", "2"], {}, "2"),
+        (["--concepts", "CONCEPT 3, concept1"], {}, "31"),
+        (["--concepts", "concept 2,", "--st_prompt_idx", "3"], {}, "2"),
     ],
 )
 def test_chosen_concepts(plan, flags, train, wanted):
@@ -205,8 +205,7 @@ def test_chosen_concepts(plan, flags, train, wanted):
     ("flags", "config", "words"),
     [
         (["--st_prompt_idx", "6"], {}, "no concept from 6 to 5: the list has 6"),
-        (["--concepts", "picasso"], {}, r"--concepts picasso: not in the list \(concept 0, concept 1"),
-        (["--concepts", "concept 1", "--st_prompt_idx", "2"], {}, "--concepts concept 1: not in the list"),
+        (["--concepts", ","], {}, "--concepts names none"),
         ([], {"train": {"st_prompt_idx": "first"}}, "st_prompt_idx must be int, not 'first'"),
         ([], {"train": {"end_prompt_idx": "inf"}}, "end_prompt_idx must be int"),
         ([], {"train": {"skip_learned": "perhaps"}}, "skip_learned must be bool, not 'perhaps'"),
@@ -359,3 +358,11 @@ def test_schedulers_that_are_known():
         schedule.check_scheduler(name)
     with pytest.raises(UserError, match="'' is not one of"):
         schedule.check_scheduler("")
+
+
+def test_concepts_are_named_in_place_of_the_list(capsys):
+    listed = [{"target": "emma stone", "guidance_scale": "0.3"}, {"target": "elon musk", "guidance_scale": "0.5"}]
+    found = run.named(listed, ["Elon Musk", "taylor swift"])
+    assert found[0] == listed[1]
+    assert found[1] == {"target": "taylor swift", "positive": "taylor swift", "guidance_scale": "0.3"}
+    assert capsys.readouterr().out == "not in the list, with the settings of 'emma stone' there: taylor swift\n"
