@@ -57,7 +57,8 @@ def random_gates(seed, count, dim, rank=2, separate_key=False):
 
     down = {name: normal(dim, rank) for name in ("to_k", "to_v")}
     up = {"to_k": normal(rank, 3), "to_v": normal(rank, 5)}
-    return Gates(normal(dim, 4), normal(dim, 4), normal(dim, 1), down, up, 0.5, separate_key)
+    query, key, scaler = normal(dim, 4), normal(dim, 4), normal(dim, 1)  # small: gates that round to 1 have no order
+    return Gates(0.3 * query, 0.3 * key, 0.3 * scaler, down, up, 0.5, separate_key)
 
 
 def plain_residuals(gates, x):
@@ -165,7 +166,7 @@ def test_no_context_gets_the_residuals_or_gradients_of_another(seed, steps):
     for step, i in steps:
         context = contexts[i]
         if step == "written_to":
-            context.data.add_(1.0)
+            context.data.add_(0.25)
             continue
         mode = {"no_grad": torch.no_grad, "inference": torch.inference_mode}.get(step, contextlib.nullcontext)
         alone = step == "projection_alone"
@@ -176,7 +177,7 @@ def test_no_context_gets_the_residuals_or_gradients_of_another(seed, steps):
         assert found.requires_grad == (context.requires_grad and mode is contextlib.nullcontext)
         if found.requires_grad:
             (ours,), (theirs,) = (torch.autograd.grad(out.square().sum(), [context]) for out in (found, expected))
-            close(ours, theirs)
+            close(ours, theirs, 1e-4)
     remove()
     assert torch.equal(network(0, context=contexts[0]), bare(network)(0, context=contexts[0]))
 
