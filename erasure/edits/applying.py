@@ -36,13 +36,16 @@ class Attached:
 
 
 KINDS: dict[str, Callable[[nn.Module, "Edit", list["Applied"]], Attached]] = {}
+_BASE_UNSAID: set[str] = set()
 
 
-def register_kind(name: str):
-    """Decorator: `name` is what ``Edit.kind`` says."""
+def register_kind(name: str, base_unsaid: bool = False):
+    """Decorator: `name` is what ``Edit.kind`` says. base_unsaid: of published files, which do not name their base."""
 
     def add(attach):
         KINDS[name] = attach
+        if base_unsaid:
+            _BASE_UNSAID.add(name)
         return attach
 
     return add
@@ -109,7 +112,7 @@ def _same(edit: "Edit", other: "Edit") -> bool:
 
 
 def _check_base(model, edit: "Edit", identity, stack: list[Applied]) -> None:
-    if not edit.base:  # a published file: only names and shapes can tell
+    if not edit.base and edit.kind in _BASE_UNSAID:  # only names and shapes can tell
         return
     made_for = edit.base.get("sha256")
     if made_for == identity.sha256 or (stack and made_for == _unet_sha256(model)):

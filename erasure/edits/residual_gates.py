@@ -282,7 +282,7 @@ def gates_of(edit: Edit, names: Mapping[str, str]) -> Gates:
     )
 
 
-@register_kind(KIND)
+@register_kind(KIND, base_unsaid=True)
 def _attach_gates(model: nn.Module, edit: Edit, stack) -> Attached:
     """Hooks on the projections; the weights stay as they are. One edit of gates at a time: of several, the largest gate counts."""
     if earlier := next((other.edit for other in stack if other.edit.kind == KIND), None):

@@ -81,6 +81,9 @@ def plan_of(arguments: argparse.Namespace, family: str) -> Plan:
     skip = arguments.skip_learned
     if skip is None:
         skip = as_type(bool, train.get("skip_learned") or False, "skip_learned")
+    folders = [s.folder for s in settings]
+    if twice := next((s for s in settings if folders.count(s.folder) > 1), None):
+        raise UserError(f"two concepts of the run, {twice.target!r} and another, have the folder {twice.folder}")
     targets = dict.fromkeys([*(str(entry["target"]) for entry in entries), *(s.target for s in settings)])
     return Plan(settings, list(targets), skip)
 
@@ -117,12 +120,15 @@ def chosen(entries: Sequence[Mapping], arguments: argparse.Namespace, train: Map
 
 def named(entries: Sequence[Mapping], names: Sequence[str]) -> list[Mapping]:
     """The entries of these concepts. One that the list does not have gets the settings of its first concept."""
-    of_list = {plain(str(entry["target"])): entry for entry in entries}
+    of_list, once = {plain(str(entry["target"])): entry for entry in entries}, {}
+    for name in names:
+        once.setdefault(plain(name), name)
     if not names:
         raise UserError("--concepts names none")
-    if others := [name for name in names if plain(name) not in of_list]:
+    if others := [name for key, name in once.items() if key not in of_list]:
         print(f"not in the list, with the settings of {entries[0]['target']!r} there: {', '.join(others)}")
-    return [of_list.get(plain(name), dict(entries[0]) | {"target": name, "positive": name}) for name in names]
+    own = {key: dict(entries[0]) | {"target": name, "positive": name} for key, name in once.items()}
+    return [of_list.get(key, entry) for key, entry in own.items()]
 
 
 # ---- training ------------------------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def test_indexes_include_the_last_one(count, first, last):
         ([], {"st_prompt_idx": 4, "end_prompt_idx": "1e8"}, "45"),
         ([], {"st_prompt_idx": 0, "end_prompt_idx": 0}, "0"),
         (["--end_prompt_idx", "3"], {"st_prompt_idx": 2, "end_prompt_idx": 0}, "23"),
-        (["--concepts", "CONCEPT 3, concept1"], {}, "31"),
+        (["--concepts", "CONCEPT 3, concept1, concept  3"], {}, "31"),
         (["--concepts", "concept 2,", "--st_prompt_idx", "3"], {}, "2"),
     ],
 )
@@ -215,6 +215,7 @@ def test_chosen_concepts(plan, flags, train, wanted):
         ([], {"prompts_file": "nowhere.yaml"}, "nowhere.yaml: no such file"),
         ([], {"prompts_file": "config.yaml"}, "config.yaml: it is no list of concepts"),
         (["--noise", "much"], {}, "noise_scale must be float, not 'much'"),
+        (["--concepts", "a b,a_b"], {}, "two concepts of the run, 'a b' and another, have the folder out/.*/a_b"),
     ],
 )
 def test_mistakes_in_files_and_lists(plan, flags, config, words):
