@@ -19,6 +19,7 @@ from erasure.base_models import BaseIdentity
 from erasure.edits.residual_gates import KEY
 from erasure.errors import UserError
 from erasure.runs import read_json
+from methods.cpe import sampling
 from methods.cpe.anchors import StateCache
 from methods.cpe.projections import Projections
 from methods.cpe.residuals import Residuals
@@ -238,6 +239,20 @@ def test_draws_do_not_depend_on_what_was_drawn_before(whole, tmp_path):
     assert contents(tmp_path) == contents(whole)
     other = run(tmp_path / "other", seed=6, stage_interval=9)
     assert not same_tensors(other.tensors, load_file(whole / "tiny_last.safetensors"))
+
+
+def test_every_iteration_draws_for_itself(tmp_path, monkeypatch):
+    seen, real = [], sampling.draw_anchors
+
+    def draw_anchors(*arguments):
+        seen.append(real(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(sampling, "draw_anchors", draw_anchors)
+    run(tmp_path, stage_interval=9)
+    run(tmp_path / "other", stage_interval=9, seed=6)
+    assert len(seen) == 2 * (6 + 3 + 3)
+    assert not any(torch.equal(one, other) for i, one in enumerate(seen) for other in seen[:i])
 
 
 # ---- stages --------------------------------------------------------------------------------------------------------

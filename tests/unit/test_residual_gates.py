@@ -1,6 +1,8 @@
 """Residual attention gates in a network: the formula, contexts that change, gradients, and the edit's way in and out."""
 
 import contextlib
+import gc
+import weakref
 
 import pytest
 import torch
@@ -192,6 +194,16 @@ def test_gates_are_computed_once_for_all_layers_and_steps(monkeypatch):
     assert len(calls) == 1
     network(0, context.clone().requires_grad_())
     assert len(calls) == 2
+
+
+def test_no_graph_is_held_after_a_forward():
+    network, context = Network(6), draw(0, 2, 5, 6).requires_grad_()
+    attach(network, random_gates(1, 2, 6))
+    network(0, context=context).sum().backward()
+    alive = weakref.ref(context)
+    del context
+    gc.collect()
+    assert alive() is None
 
 
 def test_half_precision():
