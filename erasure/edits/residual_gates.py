@@ -120,13 +120,25 @@ def _read(path: Path) -> Edit:
 
 
 def _published(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Edit:
-    """A file of CPE's. Its `alpha` tensors are what counts here; it read those of the metadata."""
+    """A file of CPE's, which read rank and alpha of the metadata. UserError if the tensors have others."""
+    layer = layers_of(tensors)[0]
+    for name, value in (("rank", _rank(tensors, layer)), ("alpha", _alpha(tensors, layer))):
+        if not _says(header.get(name), value):
+            raise UserError(f"damaged: its header says {name} {header[name]}, its tensors {value:g}")
     count, prompts = len(tensors[SCALER]), header.get("prompts", "")
     concepts = [prompts] if count == 1 and prompts else prompts.split(",")  # a single one may have a comma in it
     if len(concepts) != count or "" in concepts:
         folder = path.resolve().parent.name.replace("_", " ")
         concepts = [folder] if count == 1 and folder else [f"{path.name} {n}" for n in range(count)]
     return Edit("cpe", concepts, {}, {}, dict(tensors), KIND)
+
+
+def _says(text: str | None, value: float) -> bool:
+    """Whether a cell of a header is this number, or not there."""
+    try:
+        return text is None or float(text) == value
+    except ValueError:
+        return False
 
 
 def _tensor_names(path: Path) -> set[str]:

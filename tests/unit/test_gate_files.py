@@ -173,10 +173,11 @@ def test_a_file_comes_back_as_it_was_written(tmp_path_factory, model, base, name
     assert (gates.separate_key, gates.scale) == (separate, alpha / rank)
 
 
-def publish(model, path, seed=0, prompts="drake", **shape):
+def publish(model, path, seed=0, prompts="drake", says=(), **shape):
     """A file as CPE writes it: no header of ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"prompts": prompts, "rank": "1", "alpha": "1.0"} if prompts is not None else None
+    header = {"prompts": prompts, "rank": str(shape.get("rank", 1)), "alpha": "1.0"} | dict(says)
+    header = header if prompts is not None else None
     save_file(gate_tensors(model, seed, **shape), path, header)
     return path
 
@@ -192,6 +193,13 @@ def test_concepts_of_published_files(model, tmp_path, monkeypatch, prompts, conc
     for name in (path, path.name):
         edit = edits.read_gates(name)
         assert (edit.method, edit.concepts, edit.base, edit.kind) == ("cpe", [concept], {}, KIND)
+
+
+@pytest.mark.parametrize("says", [{"rank": "2"}, {"alpha": "0.25"}, {"rank": "one"}])
+def test_a_published_header_that_is_not_of_its_tensors(model, tmp_path, says):
+    path = publish(model, tmp_path / "x_last.safetensors", says=says)
+    with pytest.raises(UserError, match=f"x_last.*its header says {next(iter(says))}"):
+        edits.read_gates(path)
 
 
 @given(st.permutations(range(3)), st.sets(st.integers(0, 2), min_size=1))
