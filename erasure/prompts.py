@@ -62,7 +62,7 @@ def read_csv(path: str | os.PathLike, default_seed: int | None = None, repeated_
         if columns[name] is None:
             wanted = " (or ".join(reversed(ALIASES[name]) if name == "prompt" else ALIASES[name][:2]) + ")"
             raise UserError(f"{path}: no column {wanted}; it has {', '.join(map(repr, header))}")
-    if columns["case_number"] is None:
+    if columns["case_number"] is None and not repeated_cases:
         logger.warning("%s has no column case_number: its rows are counted from 0", path)
     rows: list[Row] = []
     lines: dict[int, str] = {}

@@ -20,6 +20,7 @@ from erasure.generation.presets import (
 )
 from erasure.generation.presets import settings as preset_settings
 from erasure.generation.rows import told_apart
+from erasure.prompt_sets import prompt_file
 from erasure.prompts import Row, read_csv
 from erasure.runs import print_settings
 
@@ -149,7 +150,7 @@ def choose_rows(args: argparse.Namespace) -> list[Row]:
     default_seed = args.default_seed
     if default_seed is None and args.preset:
         default_seed = PRESETS[args.preset].default_seed
-    rows = read_csv(args.prompts_path, default_seed)
+    rows = read_csv(prompt_file(args.prompts_path), default_seed)
     drawn = told_apart(rows, preset_settings(args.preset or "toy", **given_settings(args)))
     if args.df_start < 0 or (args.df_length is not None and args.df_length < 1):
         raise UserError("--df_start must not be negative, and --df_length must be at least 1")

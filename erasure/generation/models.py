@@ -12,12 +12,13 @@ from typing import Any
 
 from erasure import base_models
 from erasure.base_models import NAMES
-from erasure.errors import UserError
+from erasure.errors import UserError, about
 from erasure.runs import find
 from erasure.training.naming import name_part
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUFFIXES = (".safetensors", ".pt", ".ckpt", ".pth")
+SD = "sd-v1-4"  # the base of weights that only their shapes tell of
 _LABEL = 100  # characters of the gates' names in the name of a folder
 
 
@@ -64,7 +65,11 @@ def choose_model(args: argparse.Namespace) -> Choice:
     label = "-without-".join(["+".join(labels), *map(name_part, without)])
     config, weights = args.config, args.weights
     if base is None and changes:
-        made_for = _base_of((edits or gates)[0])
+        first = (edits or gates)[0]
+        made_for = _base_of(first)
+        if made_for.get("path") == SD:
+            with about(f"{first} is for Stable Diffusion v1"):
+                base_models.resolve(SD)
         base, config = made_for.get("path"), config or made_for.get("config_path")
         weights = made_for.get("weights", weights) if weights == "auto" else weights
     return Choice(folder_name(args.exp_name or label), base, config, weights, edits, without, gates)
@@ -128,7 +133,7 @@ def _base_of(path: Path) -> dict[str, str]:
             return {}
         # CPE's published gates were made with diffusers' copy of Stable Diffusion
         weights = {"weights": "prefer_ema"} if edits.is_gate_file(path) else {}
-        return {"path": "sd-v1-4" if widths == {base_models.SD_CONTEXT_DIM} else "toy"} | weights
+        return {"path": SD if widths == {base_models.SD_CONTEXT_DIM} else "toy"} | weights
     base = edits.read_header(path)["base"]
     if not base.get("path") or not find(base["path"]).exists():
         return {}  # made elsewhere: the default base, if its hash is the one that the edit names
@@ -148,10 +153,10 @@ def _label(name: str, path: Path | None) -> str:
     return last
 
 
-def folder_name(name: str) -> str:
-    """`name`; UserError if it is no name of one folder."""
+def folder_name(name: str, flag: str = "--exp_name") -> str:
+    """`name`; UserError if it is no name of one folder, with the flag that gives another."""
     if not name or re.search(r"[\x00-\x1f/\\]", name) or name in (".", ".."):
-        raise UserError(f"{name!r} cannot name a folder of images: give one with --exp_name")
+        raise UserError(f"{name!r} cannot name a folder of images: give one with {flag}")
     return name
 
 

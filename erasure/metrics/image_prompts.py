@@ -18,6 +18,7 @@ from pathlib import Path
 from erasure import runs
 from erasure.errors import UserError
 from erasure.metrics.image_folders import images_in
+from erasure.prompt_sets import prompt_file
 from erasure.prompts import Row, read_csv, read_table
 
 INDEX, MANIFEST = "index.csv", "manifest.json"
@@ -58,7 +59,8 @@ def match(folder: str | os.PathLike, prompts_path: str | os.PathLike | None = No
     """
     folder = Path(folder)
     images = images_in(folder)
-    rows = read_csv(prompts_path, default_seed=0) if prompts_path else None
+    table = prompt_file(prompts_path) if prompts_path else None
+    rows = read_csv(table, default_seed=0) if table else None
     listed = listed_prompts(folder)
     if listed is not None:
         source, prompts = listed
@@ -66,8 +68,7 @@ def match(folder: str | os.PathLike, prompts_path: str | os.PathLike | None = No
     elif rows is None:
         raise UserError(f"{folder} has no {INDEX} or {MANIFEST}: name the CSV of its prompts with --prompts_path")
     else:
-        seeded = _has_seeds(prompts_path)
-        found = _by_name(images, str(prompts_path), NameTable(rows, seeded))
+        found = _by_name(images, str(prompts_path), NameTable(rows, _has_seeds(table)))
     if not found.pairs:
         raise UserError(f"no image of {folder} matches a prompt of {prompts_path or found.source}")
     return found
@@ -122,7 +123,7 @@ def _by_name(images: list[Path], source: str, table: NameTable) -> Match:
     return found
 
 
-def _has_seeds(prompts_path: str | os.PathLike) -> bool:
+def _has_seeds(prompts_path: Path) -> bool:
     from erasure.prompts import ALIASES
 
     return bool({*read_table(prompts_path)[0]} & {*ALIASES["evaluation_seed"]})

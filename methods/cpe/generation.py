@@ -198,7 +198,7 @@ def output_folder(script: Script, save_path: str, save_env: str) -> Path:
         raise UserError(
             f"save_path {save_path!r} must be .../#/NAME/{script.pattern}: the names of the images of {script.name}"
         )
-    return Path(*parts[:-3], folder_name(save_env), parts[-2])
+    return Path(*parts[:-3], save_env, parts[-2])
 
 
 def settle(args: argparse.Namespace, script: Script, config: Mapping[str, Any]) -> GenerationSettings:
@@ -273,6 +273,7 @@ def main(script: Script) -> None:
     _, config_path = base_models.resolve(choice.base, choice.config)
     config = read_gen_config(args.gen_config, base_models.family_of(config_path))
     env = "-without-".join([args.save_env, *map(name_part, choice.without)]) if args.save_env else choice.label
+    folder_name(env, "--save_env")
     with about(args.gen_config):
         folder = output_folder(script, config["save_path"], env)
     size = (args.image_size,) * 2 if args.image_size else (config["width"], config["height"])

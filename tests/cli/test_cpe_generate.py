@@ -6,8 +6,11 @@ import io
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from erasure import base_models, errors
+from erasure.edits import residual_gates
 from erasure.runs import ROOT
 from methods.cpe import generation
 from methods.cpe.generation import CPE, EXPLICIT
@@ -98,6 +101,7 @@ def bare(place):
     """The folder of all rows, drawn with the unmodified base."""
     done = draw(*BASE, cwd=place)
     assert "repeat the prompt and seed of another, whose images are theirs: 1" in done.stdout
+    assert "case_number" not in done.stderr  # published files have none: rows are told apart by where they stand
     assert "5 images made, 0 kept" in done.stdout and "images of 6 of the 6 rows of rows.csv" in done.stdout
     return place / FOLDER.format("original")
 
@@ -189,7 +193,7 @@ def test_gates_change_images_and_leaving_them_out_restores_them(bare, place):
     [
         (("--config", "none.yaml"), "none.yaml: no such file"),
         (("--config", "i2p.yaml"), "must be .../#/NAME/{}_{}_{}.png"),
-        (("--config", "gen.yaml", "--save_env", "../x"), "cannot name a folder"),
+        (("--config", "gen.yaml", "--save_env", "../x"), "error: '../x' cannot name a folder of images: give one with --save_env"),
         (("--config", "gen.yaml", "--v2"), "--v2"),
         (("--config", "gen.yaml", "--st_prompt_idx", 6), "the prompt file has rows 0 to 5"),
         (("--config", "gen.yaml", "--generate_num", 0), "num_samples must be at least 1"),
@@ -222,6 +226,13 @@ def test_generate_images_needs_a_model(place):
     flags = ("--prompts_path", "rows.csv", "--save_path", "mistakes")
     for given, message in (((), "--model_name"), (("--resag", "nowhere"), "nowhere")):
         assert message in refused(generation_place.run("generate-images.py", *flags, *given, cwd=place))
+
+
+def test_gates_for_a_base_that_is_not_here(place, monkeypatch):
+    monkeypatch.setitem(base_models.NAMES, "sd-v1-4", ("none.ckpt", "tiny.yaml"))
+    save_file({residual_gates.SCALER: torch.zeros(1, 768, 1)}, place / "sd_last.safetensors")
+    message = refused(run(CPE, "--config", "gen.yaml", "--model_path", "sd_last.safetensors", cwd=place))
+    assert "sd_last.safetensors is for Stable Diffusion v1: no model at" in message and "none.ckpt" in message
 
 
 @pytest.mark.parametrize("script", [CPE, EXPLICIT], ids=lambda script: script.name)
