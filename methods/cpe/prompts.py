@@ -36,10 +36,14 @@ def fill_all(templates: Iterable[str], word: str, concept: str, clean: bool = Fa
 
 
 def read_templates(path: str | os.PathLike, word: str) -> list[str]:
-    """Column `prompt` of a CSV, line ends kept, and last the word alone. UserError without the column."""
+    """Column `prompt` of a CSV, line ends kept, and last the word alone. UserError without the column or the word in it."""
     header, rows = read_table(path)
     if "prompt" not in header or not rows:
         raise UserError(f"{find(path)}: no column prompt, or no rows in it")
+    if not any(word in row["prompt"] or word.lower() in row["prompt"] for row in rows):
+        raise UserError(
+            f"{find(path)}: replace_word {word!r}, for which concepts are filled in, is in none of its rows"
+        )
     return [row["prompt"] for row in rows] + [word]
 
 

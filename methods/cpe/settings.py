@@ -20,6 +20,13 @@ _TRAIN = (
     "optimizer_type", "optimizer_args", "noise_scale", "mixup", "separate_key", "clean_anchors", "skip_last_adv",
     "checkpoint_every", "log_every", "max_grad_norm",
 )  # fmt: skip
+_TRAIN_ELSEWHERE = ("train_seed", "resume_stage", "st_prompt_idx", "end_prompt_idx", "skip_learned")
+_TRAIN_UNUSED = (  # published keys; no file had another precision, and the others have no effect there either
+    "precision", "noise_scheduler", "batch_size", "unet_lr", "text_encoder_lr", "lr_scheduler_power", "lr_scheduler_args",
+    "lr_scheduler_power_adv", "lr_scheduler_args_adv",
+    "max_denoising_steps", "portion", "value_weight", "importance_path", "push_strength", "norm_strength",
+    "swap_iteration", "erase_scale", "num_multi_concepts",
+)  # fmt: skip
 # the first is bitsandbytes' in the original, and AdamW in full precision here
 OPTIMIZERS = ("AdamW8bit", "AdamW", "Adam")
 _AT_LEAST = dict(
@@ -87,6 +94,7 @@ class CpeSettings:
         `noise` is the published flag's text, which the folder's name repeats as it was typed.
         """
         network, train, save = (mapping_in(config, key) for key in ("network", "train", "save"))
+        _check_train(train)
         known = {field.name: field.type for field in fields(cls)}
         values: dict[str, Any] = {name: train[name] for name in _TRAIN if train.get(name) is not None}
         values |= {"word": config.get("replace_word"), "scripts_file": config.get("scripts_file")}
@@ -156,6 +164,14 @@ class CpeSettings:
     def differences(self, there: Mapping[str, Any]) -> list[str]:
         """What would make the gates other than those of a run with settings `there`, in words."""
         return settings_differences(self.to_dict(), there, _ABOUT_FILES)
+
+
+def _check_train(train: Mapping[str, Any]) -> None:
+    """UserError for a key that no training reads, as a slip of the pen is, and for another precision."""
+    if unknown := sorted(map(str, train.keys() - {*_TRAIN, *_TRAIN_ELSEWHERE, *_TRAIN_UNUSED})):
+        raise UserError(f"train in the configuration has unknown settings: {', '.join(unknown)}")
+    if train.get("precision") not in (None, "float32", "fp32"):
+        raise UserError(f"train.precision {train['precision']!r}: training is in float32, as published")
 
 
 def mapping_in(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

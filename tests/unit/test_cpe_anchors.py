@@ -58,6 +58,9 @@ def test_templates_of_a_file(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="no column prompt, or no rows in it"):
             read_templates(path, "actor")
+    path.write_text("prompt\nan actor\n")
+    with pytest.raises(UserError, match="replace_word 'artist', for which concepts are filled in, is in none"):
+        read_templates(path, "artist")
     with pytest.raises(UserError, match="nowhere.csv: no such file"):
         read_templates(tmp_path / "nowhere.csv", "actor")
 

@@ -246,6 +246,8 @@ def test_mistakes_in_files_and_lists(plan, flags, config, words):
         ({"network": {"alpha": [1]}}, "alpha must be float"),
         ({"train": {"iterations": 4.5}}, "iterations must be int, not 4.5"),
         ({"train": {"iterations": "many"}}, "iterations must be int, not 'many'"),
+        ({"train": {"itterations": 5, "lr": 1}}, "train in the configuration has unknown settings: itterations"),
+        ({"train": {"precision": "float16"}}, "train.precision 'float16': training is in float32"),
         ({"train": {"num_stages": 0}}, "num_stages must be at least 1"),
         ({"train": {"lr": 0}}, "lr must be greater than 0"),
         ({"train": {"lr_adv": "0.0"}}, "lr_adv must be greater than 0"),
