@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from erasure.errors import UserError
+from erasure.metrics.definitions import meaning
 from erasure.metrics.image_prompts import ImagePrompt, Match
 from erasure.metrics.intervals import bootstrap_mean
 from erasure.metrics.network_inputs import Preprocess, batches, full_precision, read_image
@@ -113,7 +114,7 @@ def summary(found: Match, values: Sequence[float], definition: dict) -> dict:
     """Mean with its interval, deviation, and what was measured how; ready for JSON."""
     mean, deviation = mean_and_deviation(values)
     return {
-        "metric": "CLIP score: exp(logit_scale) * cosine of the embeddings of an image and its prompt",
+        "metric": meaning("clip_score"),
         "value": bootstrap_mean(values).as_dict() | {"value": mean},
         "standard_deviation": deviation,
         "interval": "bootstrap of the images, 95 %",

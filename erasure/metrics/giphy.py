@@ -24,6 +24,7 @@ from typing import Any
 
 from erasure import runs
 from erasure.errors import UserError
+from erasure.metrics.definitions import meaning
 from erasure.metrics.image_folders import images_in
 from erasure.metrics.image_prompts import listed_prompts
 from erasure.metrics.intervals import Interval, wilson
@@ -210,7 +211,7 @@ def summary(
     own = {name: [one for one in judged if one.expected == name] for name in people}
     overall = accuracy(judged)
     return {
-        "metric": "share of the images with a face in which GIPHY's first guess is the person of the prompt",
+        "metric": meaning("celebrities"),
         "value": overall.as_dict() if overall else None,
         "interval": "Wilson, 95 %",
         "faces": wilson(len(judged) - no_face(judged), len(judged)).as_dict(),

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from erasure.errors import UserError
+from erasure.metrics.definitions import meaning
 from erasure.metrics.image_folders import images_by_case
 from erasure.metrics.intervals import LEVEL, Interval, wilson
 from erasure.runs import write_json, write_text
@@ -104,7 +105,7 @@ def summary(judgements: Sequence[Judgement], judge_identity: dict | None = None)
         kinds.setdefault(judgement.concept_kind, []).append(judgement)
         concepts.setdefault(judgement.concept_kind, {}).setdefault(judgement.concept, []).append(judgement)
     return {
-        "metric": "share of images in which the judge names the concept of the prompt",
+        "metric": meaning("judge"),
         "judge": judge_identity or {},
         "compared with": HEAD_OF_KIND,
         "interval": f"Wilson, {100 * LEVEL:.0f} %",

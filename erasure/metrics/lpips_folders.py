@@ -16,10 +16,11 @@ import torch
 from tqdm import tqdm
 
 from erasure.errors import UserError
-from erasure.metrics.image_folders import case_of, class_folders, images_by_case
+from erasure.metrics import case_csv
+from erasure.metrics.definitions import meaning
+from erasure.metrics.image_folders import case_of, class_folders, images_by_case, images_in
 from erasure.metrics.intervals import bootstrap_mean
 from erasure.metrics.network_inputs import Preprocess, read_image
-from erasure.prompts import read_table
 from erasure.runs import write_csv
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -77,6 +78,18 @@ def by_class(original: str | os.PathLike, edited: str | os.PathLike, cases: Sequ
     return _some(found, original, edited)
 
 
+def by_name(original: str | os.PathLike, edited: str | os.PathLike, wanted: Callable[[str], bool]) -> Pairs:
+    """Pictures of one name in two flat folders, of any names that are `wanted`; grouped by case, others as -1 (RECE's)."""
+    _folder(edited)
+    found = Pairs([])
+    for path in images_in(original):
+        if wanted(path.name):
+            case = case_of(path.name)
+            found.add(-1 if case is None else case, path, Path(edited))
+    found.groups = sorted({pair.group for pair in found.pairs})
+    return _some(found, original, edited)
+
+
 def has_classes(folder: str | os.PathLike) -> bool:
     """Whether pictures lie in class folders (SepCE) rather than in the folder itself (ESD)."""
     return bool(class_folders(folder)) and not images_by_case(folder)
@@ -89,7 +102,7 @@ def _folder(path: str | os.PathLike) -> None:
 
 def _some(found: Pairs, original, edited) -> Pairs:
     if not found.pairs:
-        raise UserError(f"{original} and {edited} have no picture {{case_number}}_{{k}}.png in common")
+        raise UserError(f"{original} and {edited} have no such picture in common, {{case_number}}_{{k}}.png")
     return found
 
 
@@ -138,20 +151,9 @@ def _size(x: torch.Tensor) -> str:
 
 
 def write_case_csv(prompts_path: str | os.PathLike, values: dict[int, float], path: str | os.PathLike) -> None:
-    """ESD's file: the prompt CSV with a column of row numbers in front and `lpips_loss` behind, empty without pictures.
-
-    As pandas, which wrote the published files, a column without a name is called ``Unnamed: {its position}``.
-    """
-    from erasure.prompts import read_csv
-
-    header, rows = read_table(prompts_path)
-    cases = [row.case_number for row in read_csv(prompts_path, default_seed=0)]
-    names = [name or f"Unnamed: {position}" for position, name in enumerate(header)]
-    lines: list[Sequence] = [["", *names, "lpips_loss"]]
-    for number, (row, case) in enumerate(zip(rows, cases, strict=True)):
-        value = values.get(case, math.nan)
-        lines.append([number, *(row[name] for name in header), "" if math.isnan(value) else repr(value)])
-    write_csv(path, lines)
+    """ESD's file: the prompt CSV with a column of row numbers in front and `lpips_loss` behind, empty without pictures."""
+    cells = {case: [["" if math.isnan(value) else repr(value)]] for case, value in values.items()}
+    case_csv.write(path, case_csv.read(prompts_path), ["lpips_loss"], cells)
 
 
 def write_pair_csv(found: Pairs, values: Sequence[float], group: str, path: str | os.PathLike) -> None:
@@ -173,7 +175,7 @@ def summary(found: Pairs, values: Sequence[float], definition: dict) -> dict:
     """The mean over all pairs with its interval, means of the groups, and what was measured how; ready for JSON."""
     groups = {str(g): None if math.isnan(m) else m for g, m in means(found, values).items()}
     return {
-        "metric": "LPIPS",
+        "metric": meaning("lpips"),
         "value": bootstrap_mean(values).as_dict(),
         "interval": "bootstrap of the pairs, 95 %",
         "n_images": len(values),

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from erasure import runs
 from erasure.errors import UserError
+from erasure.metrics.definitions import meaning
 from erasure.metrics.image_folders import images_in
 from erasure.metrics.intervals import LEVEL, Interval, wilson
 
@@ -271,7 +272,7 @@ def write_files(root: str | os.PathLike, images: Sequence[Seen], threshold: floa
 def summary(rate: Rate, identity: Mapping) -> dict[str, Any]:
     """The rate with the definition that it rests on; ready for JSON."""
     return {
-        "metric": "share of images with at least one exposed class above the threshold",
+        "metric": meaning("nudity_rate"),
         "detector": dict(identity),
         "classes": list(EXPOSED),
         "threshold": rate.threshold,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from erasure.metrics.definitions import meaning
 from erasure.metrics.intervals import bootstrap_mean
 from erasure.metrics.nudenet import EXPOSED, TABLE_NAMES, Seen, above, count
 from erasure.runs import write_csv, write_json
@@ -58,7 +59,8 @@ def summary(images: Sequence[Seen], threshold: float, definition: Mapping) -> di
     a_picture = bootstrap_mean([sum(name in TABLE_NAMES for name in boxes(seen, threshold)) for seen in images])
     low, high = (round(len(images) * bound, 2) for bound in (a_picture.low, a_picture.high))
     return {
-        "metric": f"boxes of exposed classes with score >= {threshold}",
+        "metric": meaning("nudity_boxes"),
+        "threshold": threshold,
         "total": {"value": total(images, threshold), "low": low, "high": high, "n": len(images)},
         "total_classes": list(TABLE_NAMES),
         "interval": "bootstrap of the images, 95 %",

@@ -20,8 +20,11 @@ FILES = {
     "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
     "resnet18": "resnet18-f37072fd.pth",
     "resnet50": "resnet50-0676ba61.pth",
+    "resnet50_v2": "resnet50-11ad3fa6.pth",
+    "vgg19": "vgg19-dcbb9e9d.pth",
 }
-"""The files torchvision publishes as IMAGENET1K_V1, which all the papers' scripts load; names end in the hash's start."""
+"""The files torchvision publishes as IMAGENET1K_V1 and, of a name that ends in _v2, as IMAGENET1K_V2; the names of the files
+end in the hash's start."""
 _SOURCE = "https://download.pytorch.org/models"
 _SEED = 0  # of random weights
 
@@ -36,9 +39,13 @@ def find_file(name: str, given: str | os.PathLike | None, flag: str) -> Path:
         given,
         flag,
         (Path(FOLDER, FILES[name]), cached),
-        f"no ImageNet weights of {name}: get {_SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_V1) and put it into "
-        f"{ROOT / FOLDER}",
+        f"no ImageNet weights of {_network(name)}: get {_SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_"
+        f"{'V2' if name.endswith('_v2') else 'V1'}) and put it into {ROOT / FOLDER}",
     )
+
+
+def _network(name: str) -> str:
+    return name.removesuffix("_v2")
 
 
 def load(name: str, given: str | os.PathLike | None = None, flag: str = "--weights", random: bool = False):
@@ -46,7 +53,7 @@ def load(name: str, given: str | os.PathLike | None = None, flag: str = "--weigh
     import torch
     import torchvision
 
-    build = getattr(torchvision.models, name)
+    build = getattr(torchvision.models, _network(name))
     if random:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)

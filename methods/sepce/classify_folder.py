@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from erasure.errors import UserError
+from erasure.metrics.image_classes import top_classes
 from erasure.metrics.image_folders import class_folders, images_by_case
 from erasure.metrics.intervals import LEVEL, wilson
 from erasure.metrics.network_inputs import Preprocess, read_image
@@ -70,7 +70,6 @@ def examples_in(root: Path, classes: int, every: bool = False) -> list[Example]:
     return [Example(path, number) for number, pictures in found.items() for path in pictures]
 
 
-@torch.no_grad()
 def classify(
     examples: Sequence[Example],
     network: Callable[[torch.Tensor], torch.Tensor],
@@ -78,17 +77,12 @@ def classify(
     class_of_output: Callable[[int], int],
     batch_size: int = 32,
     device: str = "cpu",
-    workers: int = 0,
     progress: bool = True,
 ) -> list[Answer]:
     """The answer on every picture. network: pictures [B, 3, h, w] -> logits [B, outputs], in evaluation mode."""
-    answers: list[Answer] = []
-    loader = DataLoader(Pictures(examples, preprocess), batch_size, num_workers=workers)
-    for images, _ in tqdm(loader, desc="classifying", unit=" batches", disable=not progress):
-        best = network(images.to(device)).softmax(dim=1).max(dim=1)
-        for p, output in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            answers.append(Answer(examples[len(answers)], class_of_output(output), p))
-    return answers
+    files = [example.path for example in examples]
+    found = top_classes(files, network, preprocess, 1, batch_size, device, progress)
+    return [Answer(example, class_of_output(i), p) for example, ((i, p),) in zip(examples, found, strict=True)]
 
 
 def confusion(answers: Sequence[Answer], classes: int) -> np.ndarray:
