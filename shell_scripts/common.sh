@@ -16,7 +16,10 @@ find_path() {
 
 if [ -z "${FAMILY:-}" ]; then
     FAMILY=sd
-    if [ "$BASE" = toy ] || { [ -z "$BASE" ] && [ ! -e "$(find_path "$SD_CKPT")" ]; }; then FAMILY=toy; fi
+    case $BASE in
+    toy | toy-v1) FAMILY=toy ;;
+    "") if [ ! -e "$(find_path "$SD_CKPT")" ] && [ ! -e "$(find_path "${SD_CKPT%.ckpt}.safetensors")" ]; then FAMILY=toy; fi ;;
+    esac
 fi
 
 # run SCRIPT ARGUMENTS...           a command of the repository

@@ -24,7 +24,7 @@ _TO_SETTINGS = {"guidance_scale": "guidance", "lora_rank": "rank", "noise": "noi
 
 @dataclass
 class Plan:
-    """What flags and configuration ask for. Needs no torch."""
+    """What flags and configuration ask for."""
 
     settings: list[Any]  # CpeSettings of the chosen concepts
     targets: list[str]  # of all concepts in the list, chosen or not
@@ -171,6 +171,8 @@ def _train(preparation, identity, s, arguments: argparse.Namespace) -> Path:
     if isinstance(found, Edit):
         print(f"{s.target}: {folder.edit_file} is there, finished (--force trains it again)")
         return folder.edit_file
+    if found is None and s.resume_stage:
+        folder.read_stage(s.resume_stage)  # what is wrong with its files shows before minutes of encoding
     problem = preparation.problem(s)
     count = len(problem.protected)
     print(f"{s.target}: {len(problem.target)} templates, {count} anchors, on {problem.device}")

@@ -108,6 +108,25 @@ def test_generation(script, commands, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_the_gates_are_those_of_the_base_that_the_command_takes(commands, tmp_path, suffix):
+    """Stable Diffusion where its checkpoint is, converted or not, else the embedded model, by either of its names."""
+    trained = "celebs/train_celeb_cpe_single.sh"
+    published, embedded = folder(trained)[0], folder(trained, "celeb_embedded")[0]
+    for gates in (published, embedded):
+        (tmp_path / gates).mkdir(parents=True)
+
+    def taken(**variables):
+        words, _ = commands("celebs/generate_by_celeb_model.sh", tmp_path, **variables)
+        return values(words)["--model_path"]
+
+    assert taken() == taken(BASE="toy-v1") == embedded
+    weights = (tmp_path / base_models.SD_CKPT).with_suffix(suffix)
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert taken() == taken(BASE="other.ckpt") == published and taken(BASE="toy") == embedded
+
+
 def test_published_values_are_those_of_the_configurations():
     for script in GENERATE:
         named = re.findall(r"configs/gen_\S+\.yaml", (SCRIPTS / script).read_text())
