@@ -193,7 +193,10 @@ def test_gates_change_images_and_leaving_them_out_restores_them(bare, place):
     [
         (("--config", "none.yaml"), "none.yaml: no such file"),
         (("--config", "i2p.yaml"), "must be .../#/NAME/{}_{}_{}.png"),
-        (("--config", "gen.yaml", "--save_env", "../x"), "error: '../x' cannot name a folder of images: give one with --save_env"),
+        (
+            ("--config", "gen.yaml", "--save_env", "../x"),
+            "error: '../x' cannot name a folder of images: give one with --save_env",
+        ),
         (("--config", "gen.yaml", "--v2"), "--v2"),
         (("--config", "gen.yaml", "--st_prompt_idx", 6), "the prompt file has rows 0 to 5"),
         (("--config", "gen.yaml", "--generate_num", 0), "num_samples must be at least 1"),
