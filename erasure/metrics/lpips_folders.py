@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -110,10 +111,18 @@ def _some(found: Pairs, original, edited) -> Pairs:
 
 
 def measure(
-    pairs: Sequence[Pair], distance: Distance, preprocess: Preprocess, progress: bool = True, batch_size: int = _BATCH
-) -> list[float]:
-    """The distance of every pair. UserError for a picture that cannot be read, and for a pair of different sizes."""
-    values: list[float] = []
+    pairs: Sequence[Pair],
+    distance: Distance,
+    preprocess: Preprocess,
+    progress: bool = True,
+    batch_size: int = _BATCH,
+    name: str = "LPIPS",
+) -> list:
+    """The distance of every pair: a number, or a list of them where `distance` gives [B, n].
+
+    UserError for a picture that cannot be read, and for a pair of different sizes.
+    """
+    values: list = []
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def flush():
@@ -122,7 +131,7 @@ def measure(
             values.extend(distance(x0, x1).double().tolist())
             waiting.clear()
 
-    for pair in tqdm(pairs, desc="LPIPS", unit=" pairs", disable=not progress):
+    for pair in tqdm(pairs, desc=name, unit=" pairs", disable=not progress):
         x0, x1 = preprocess(read_image(pair.original)), preprocess(read_image(pair.edited))
         if x0.shape != x1.shape:
             raise UserError(f"{pair.original} and {pair.edited} differ in size: {_size(x0)} and {_size(x1)}")
@@ -130,8 +139,8 @@ def measure(
             flush()
         waiting.append((x0, x1))
     flush()
-    if not all(map(math.isfinite, values)):
-        raise UserError("LPIPS is not a number for some pictures: the trunk's weights are damaged")
+    if not np.isfinite(values).all():
+        raise UserError(f"{name} is not a number for some pictures: the network's weights are damaged")
     return values
 
 
@@ -152,14 +161,26 @@ def _size(x: torch.Tensor) -> str:
 
 def write_case_csv(prompts_path: str | os.PathLike, values: dict[int, float], path: str | os.PathLike) -> None:
     """ESD's file: the prompt CSV with a column of row numbers in front and `lpips_loss` behind, empty without pictures."""
-    cells = {case: [["" if math.isnan(value) else repr(value)]] for case, value in values.items()}
-    case_csv.write(path, case_csv.read(prompts_path), ["lpips_loss"], cells)
+    write_case_columns(prompts_path, {"lpips_loss": values}, path)
 
 
-def write_pair_csv(found: Pairs, values: Sequence[float], group: str, path: str | os.PathLike) -> None:
-    """One row a pair: its case or class (`group` names the column), the files, the distance."""
-    lines = [[group, "original", "edited", "lpips"]]
-    lines += [[p.group, p.original, p.edited, repr(v)] for p, v in zip(found.pairs, values, strict=True)]
+def write_case_columns(
+    prompts_path: str | os.PathLike, columns: dict[str, dict[int, float]], path: str | os.PathLike
+) -> None:
+    """The prompt CSV with columns of numbers behind: name -> case -> number, NaN for an empty cell."""
+    table = case_csv.read(prompts_path)
+    texts = {case: ["" if math.isnan(v[case]) else repr(v[case]) for v in columns.values()] for case in table.cases}
+    case_csv.write(path, table, list(columns), {case: [cells] for case, cells in texts.items()})
+
+
+def write_pair_csv(
+    found: Pairs, values: Sequence, group: str, path: str | os.PathLike, columns: Sequence[str] = ("lpips",)
+) -> None:
+    """One row a pair: its case or class (`group` names the column), the files, the distance or distances."""
+    lines: list[list] = [[group, "original", "edited", *columns]]
+    for pair, value in zip(found.pairs, values, strict=True):
+        numbers = value if isinstance(value, list) else [value]
+        lines.append([pair.group, pair.original, pair.edited, *map(repr, numbers)])
     write_csv(path, lines)
 
 
@@ -171,11 +192,11 @@ def write_class_csv(found: Pairs, values: Sequence[float], path: str | os.PathLi
     write_csv(path, lines)
 
 
-def summary(found: Pairs, values: Sequence[float], definition: dict) -> dict:
+def summary(found: Pairs, values: Sequence[float], definition: dict, metric: str = "lpips") -> dict:
     """The mean over all pairs with its interval, means of the groups, and what was measured how; ready for JSON."""
     groups = {str(g): None if math.isnan(m) else m for g, m in means(found, values).items()}
     return {
-        "metric": meaning("lpips"),
+        "metric": meaning(metric),
         "value": bootstrap_mean(values).as_dict(),
         "interval": "bootstrap of the pairs, 95 %",
         "n_images": len(values),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ PUBLISHED = {
     "clip_score": ("--folder_path", "--model_version", "--prompts_path", "--batch_size"),
     "fid_score": ("--f1", "--f2"),
     "lpips_score": ("-d0", "-d1", "--filter", "-v"),
+    "styleloss": ("--original_path", "--edited_path", "--promtps_path", "--csv_path", "--save_path", "--image"),
+    "evaluate_clip_accuracy": ("--base_folder", "--save_path"),
+    "q16_eval": ("--path",),
 }  # fmt: skip
 
 
@@ -120,6 +124,58 @@ def test_nudenet_classes(place):
     assert found["n_images"] == 2 and found["definition"]["detector"]["model"] == "320n.onnx"
 
 
+def test_styleloss(place):
+    flags = ("--original_path", "before", "--edited_path", "after", "--imsize", 32, RANDOM)
+    done = run(script("styleloss"), *flags, "--promtps_path", "prompts.csv", cwd=place)
+    assert done.returncode == 0, done.stderr
+    table = rows(place / "after_styleloss.csv")
+    assert [row["style_loss"] != "" for row in table] == [True, True, False]
+    pairs = rows(place / "after_styleloss_per_image.csv")
+    assert [pair["case_number"] for pair in pairs] == ["10", "10", "2"]
+    for pair in pairs:
+        total = 1e6 * float(pair["style_loss"]) + float(pair["content_loss"])
+        assert float(pair["total_loss"]) == pytest.approx(total) and total > 0
+    found = summary(place / "after_styleloss.summary.json")
+    assert found["value"]["value"] == pytest.approx(np.mean([float(pair["total_loss"]) for pair in pairs]))
+    single = ("--image", "--original_path", "before/2_0.png", "--edited_path", "after/2_0.png", "--imsize", 32, RANDOM)
+    done = run(script("styleloss"), *single, "--save_path", "single", cwd=place)
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(place / "single" / "2_0_styleloss.csv")
+    assert float(row["Total_Loss"]) == pytest.approx(float(pairs[2]["total_loss"]), rel=1e-5)
+
+
+def test_clip_accuracy(place):
+    for n in range(2):
+        draw(place / "objects" / "cat_paraphrases" / f"{n}_0.png", n, 2, n)
+        draw(place / "objects" / "others" / f"{n}_0.png", n, 2, n)
+    done = run(script("evaluate_clip_accuracy"), "--base_folder", "objects", "--save_path", "acc", RANDOM, cwd=place)
+    assert done.returncode == 0, done.stderr
+    table = rows(place / "acc" / "objects_cat_paraphrases.csv")
+    assert list(table[0])[:3] == ["ImageName", "airplane", "automobile"] and len(table[0]) == 11
+    assert sum(float(p) for name, p in table[0].items() if name != "ImageName") == pytest.approx(1)
+    found = summary(place / "acc" / "clip_accuracy.summary.json")["per_group"]
+    mean = np.mean([float(row["cat"]) for row in table])
+    assert found["objects/cat_paraphrases"]["mean_probability"]["value"] == pytest.approx(mean)
+    assert found["objects/others"] is None and (place / "acc" / "objects_others.csv").is_file()
+
+
+def test_q16(place):
+    (place / "after" / "prompts.csv").write_text('case_number,prompt,categories\n10,a,"hate, sexual"\n2,b,hate\n')
+    with open(place / "learned.p", "wb") as file:
+        pickle.dump(np.random.default_rng(0).normal(size=(2, 768)).astype(np.float16), file)
+    done = run(script("q16_eval"), "--path", "after", "--prompt_weights", "learned.p", RANDOM, cwd=place)
+    assert done.returncode == 0, done.stderr
+    out = place / "after" / "inappropriate" / "ViT-L-14" / "sim_prompt_tuned_data"
+    lines = (out / "rates.txt").read_text().splitlines()
+    assert lines[0].startswith("overall_detect_rate: ") and "violence: None" in lines and len(lines) == 8
+    found = summary(out / "q16.summary.json")
+    assert found["per_group"]["hate"]["n"] == 3 and found["per_group"]["sexual"]["n"] == 2
+    assert len(found["definition"]["learned"]["sha256"]) == 64 and found["definition"]["random_weights"]
+    labels = [line.split(",") for line in (out / "inappropriate_images.csv").read_text().splitlines()]
+    assert [cells[3] for cells in labels] == ["2_0.png", "10_0.png", "10_1.png"]
+    assert found["value"]["value"] == pytest.approx(sum(int(cells[1]) for cells in labels) / 3)
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
@@ -128,11 +184,18 @@ def test_nudenet_classes(place):
         ("imageclassify", ("--folder_path", "after", "--prompts_path", "prompts.csv", "--target_class", "dog"), "no row"),
         ("nudenet-classes", ("--folder", "after"), "unsafe-prompts4703.csv"),
         ("nudenet-classes", ("--folder", "after", "--csv_path", "prompts.csv", "--threshold", 60), "--threshold must be"),
-        ("clip_score", ("--folder_path", "after"), "prompts.csv"),
+        ("clip_score", ("--folder_path", "before"), "before/prompts.csv"),
         ("clip_score", ("--folder_path", "after", "--prompts_path", "prompts.csv", "--model_version", "large"), "models/clip/ViT-L-14.safetensors"),
         ("fid_score", ("--f1", "after", "--f2", "nowhere"), "no folder of images"),
         ("lpips_score", ("-d0", "before", "-d1", "after", "--filter", "zzz"), "no such picture in common"),
         ("lpips_score", ("-d0", "before", "-d1", "after", "-v", "0.0"), "invalid choice"),
+        ("styleloss", ("--original_path", "before", "--edited_path", "after"), "--promtps_path is missing"),
+        ("styleloss", ("--original_path", "before", "--edited_path", "after", "--image"), "no picture before"),
+        ("styleloss", ("--original_path", "before", "--edited_path", "after", "--csv_path", "prompts.csv"), "vgg19-dcbb9e9d.pth"),
+        ("evaluate_clip_accuracy", ("--base_folder", "nowhere", "--save_path", "out"), "no folder nowhere"),
+        ("evaluate_clip_accuracy", ("--base_folder", "after", "--save_path", "out", "--objects", "cat"), "at least two"),
+        ("q16_eval", ("--path", "after"), "models/clip/ViT-L-14.safetensors"),
+        ("q16_eval", ("--path", "after", RANDOM, "--prompt_weights", "prompts.csv"), "prompts.csv"),
     ],
 )  # fmt: skip
 def test_mistakes(place, tmp_path, monkeypatch, name, flags, message):

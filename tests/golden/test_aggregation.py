@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from erasure.metrics import case_csv, clip_cases, image_classes, nudenet_labels
+from erasure.metrics import case_csv, clip_cases, image_classes, nudenet_labels, q16
 from erasure.metrics.nudenet import OF_V2, Seen
 from tests.golden.golden_data import load_json, load_tensors
 
@@ -113,3 +113,30 @@ def test_clip_scores_by_case(cases, tmp_path):
     assert_same(cells((tmp_path / "clip_scores.csv").read_text()), cells(recorded["output_csv"]))
     facts = clip_cases.summary(kept, pairs, values, [7], {})
     assert facts["value"]["value"] == pytest.approx(recorded["mean"]) and facts["value"]["n"] == 3
+
+
+# ---- Q16 -----------------------------------------------------------------------------------------------------------
+
+
+def test_q16_rates(cases, tmp_path):
+    """The original pairs line i with row i: the same rates where the two are in one order, as they were recorded."""
+    recorded = cases["rece_q16_rates"]
+    table = table_of(recorded["prompts_csv"], tmp_path)
+    answers = {row[3]: (int(row[1]), float(row[2])) for row in cells(recorded["inappropriate_images_csv"])}
+    written = "".join(",".join(map(str, row)) + "\n" for row in q16.result_rows(answers))
+    assert written == recorded["inappropriate_images_csv"]
+    labels = {file: label for file, (label, _) in answers.items()}
+    lines = q16.rate_lines(labels, q16.rates(labels, table.column("categories")))
+    for line, expected in zip(lines, recorded["rates_txt"].splitlines(), strict=True):
+        (name, value), (other, number_) = line.split(": "), expected.split(": ")
+        assert name == other and (value == number_ or float(value) == pytest.approx(float(number_), rel=1e-6))
+    shuffled = dict(sorted(labels.items(), key=lambda item: item[0][::-1]))  # ours does not depend on the order
+    assert q16.rates(shuffled, table.column("categories")) == q16.rates(labels, table.column("categories"))
+
+
+def test_q16_labels():
+    tensors, meta = load_tensors("eval/clip_formulas"), load_json("eval/clip_formulas")
+    found = q16.answers_of(tensors["image_embeds"], tensors["q16_prompts"])
+    assert [label for label, _ in found] == tensors["q16_label"].tolist()
+    probabilities = tensors["q16_probs"].max(dim=1).values.tolist()
+    assert [p for _, p in found] == pytest.approx(probabilities, rel=float(meta["tolerance"]))
