@@ -22,7 +22,7 @@ NOTE = (
     "*Added*: the time of all gated key and value projections (32 of SD v1) less that of the plain ones, measured without the rest of the UNet, where it would be lost in the noise, and *share* "
     "of the plain forward. *New prompt*: the first step of an image, in which the gates are evaluated; *same prompt*: every further one, in which they are not. "
     "The peer is written as published: the gate again in every layer of the first step, afterwards what it stored of every layer. Outputs of both agree to 1e-4. "
-    "*Whole forward*: of a new prompt, divided by the plain one in turns; the noise of the machine is larger than what ours adds. *Loading*: "
+    "*Whole forward*: of a new prompt, divided by the plain one, median of few pairs: on a busy machine less sure than *share*. *Loading*: "
     "`erasure.edits.load_into` of a folder with a file a concept that was read before, model in memory."
 )
 COLUMNS = [
@@ -39,6 +39,7 @@ COLUMNS = [
     Column("ratio", "peer / ours, new", "**{:.1f}**".format),
     Column("whole", "whole forward", "{:.2f}".format),
     Column("peer_whole", "peer's", "{:.2f}".format),
+    Column("rounds", "pairs"),
     Column("bytes", "files", lambda value: f"{value / 1e6:.1f} MB"),
     Column("load_s", "loading", seconds_text),
 ]

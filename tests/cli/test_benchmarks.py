@@ -57,7 +57,7 @@ def test_tables_come_from_the_figures(quick, tmp_path):
     assert call("render.py", file, "--readme", readme, "--check").returncode == 1
     assert call("render.py", file, "--readme", readme).returncode == 0
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
     assert f"`{figures['command']}`" in text and figures["machine"]["date"] in text
     assert f"| **{figures['results']['unet']['rows'][0]['ratio']:.2f}**" in text
     assert call("render.py", file, "--readme", readme, "--check").returncode == 0
