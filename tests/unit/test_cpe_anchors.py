@@ -46,7 +46,7 @@ texts = st.text("abt ", max_size=8)
 def test_published_filling_is_two_replacements(template, word, concept):
     once = concept.join(template.split(word))
     assert fill(template, word, concept) == concept.join(once.split(word))
-    if word not in concept:
+    if word not in once:
         assert fill(template, word, concept) == once
 
 
