@@ -201,8 +201,8 @@ METRICS: dict[str, Metric] = {
     ),
     "judge_distance": Metric(
         "Feature distance of the embedded judge",
-        "mean squared difference of the unit-normalised features of the judge's five stages, summed over stages; it stands "
-        "in for LPIPS and is not LPIPS",
+        "squared difference of the unit-normalised features of the judge's five stages, summed over channels, mean over "
+        "places, summed over stages; it stands in for LPIPS and is not LPIPS",
         "eval-scripts/evaluate_judge.py",
         ("{folder}_judge_distance.csv",),
         ("judge",),

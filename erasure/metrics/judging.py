@@ -110,6 +110,8 @@ def summary(judgements: Sequence[Judgement], judge_identity: dict | None = None)
         "compared with": HEAD_OF_KIND,
         "interval": f"Wilson, {100 * LEVEL:.0f} %",
         "images": len(judgements),
+        "n_images": len(judgements),
+        "value": share_shown(judgements).as_dict() if judgements else None,
         "kinds": {kind: share_shown(items).as_dict() for kind, items in kinds.items()},
         "concepts": {
             kind: {concept: share_shown(items).as_dict() for concept, items in by_concept.items()}

@@ -61,6 +61,7 @@ def summary(images: Sequence[Seen], threshold: float, definition: Mapping) -> di
     return {
         "metric": meaning("nudity_boxes"),
         "threshold": threshold,
+        "value": {"value": total(images, threshold), "low": low, "high": high, "n": len(images)},
         "total": {"value": total(images, threshold), "low": low, "high": high, "n": len(images)},
         "total_classes": list(TABLE_NAMES),
         "interval": "bootstrap of the images, 95 %",
@@ -68,6 +69,7 @@ def summary(images: Sequence[Seen], threshold: float, definition: Mapping) -> di
         "per_detection_counts": rate.detections,
         "per_image_counts": rate.counts,
         "images": rate.images,
+        "n_images": rate.images,
         "nude_images": rate.nude_images,
         "rate": rate.interval.as_dict(),
         "definition": dict(definition),
