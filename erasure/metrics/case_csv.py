@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from erasure.prompt_sets import prompt_file
 from erasure.prompts import Row, read_csv, read_table
 from erasure.runs import write_csv
 
@@ -37,7 +38,8 @@ class PromptTable:
 
 
 def read(prompts_path: str | os.PathLike) -> PromptTable:
-    """UserError for a file that `erasure.prompts.read_csv` refuses. Seeds need not be there."""
+    """A file, or one of `erasure.prompt_sets`. UserError for one that is not there or that `read_csv` refuses; seeds may be absent."""
+    prompts_path = prompt_file(prompts_path)
     header, records = read_table(prompts_path)
     names = [name or f"Unnamed: {position}" for position, name in enumerate(header)]
     rows = read_csv(prompts_path, default_seed=0)

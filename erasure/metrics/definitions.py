@@ -15,7 +15,8 @@ BOOTSTRAP = "bootstrap of the images, 95 %"
 class Metric:
     """A metric: how it is computed, the script that computes it, what it writes and what it needs.
 
-    needs: keys of `erasure.needs.NEEDS`. better: "lower" or "higher", and of what.
+    needs, optional: keys of `erasure.needs.NEEDS`; optional ones are for choices other than the default. better: "lower" or
+    "higher", and of what. packages: beyond torch and NumPy, by their names in requirements.txt.
     """
 
     title: str
@@ -27,6 +28,9 @@ class Metric:
     better: str
     source: str
     notes: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()  # others that compute it, by the same code
 
 
 METRICS: dict[str, Metric] = {
@@ -45,6 +49,7 @@ METRICS: dict[str, Metric] = {
             "cate-cls-test.py (SRS-ME) is another number: weights V1, shorter side 256.",
             "RECE divided by a tenth of all images whatever the sizes of the classes: --published_rece_counts.",
         ),
+        packages=("torchvision",),
     ),
     "nudity_rate": Metric(
         "Nudity rate (NudeNet)",
@@ -61,6 +66,7 @@ METRICS: dict[str, Metric] = {
             "NudeNet 2 and 3 are different networks: their counts do not compare.",
             "Today's package feeds blue first, version 3.0 fed red first (--channel_order rgb).",
         ),
+        packages=("nudenet", "onnxruntime", "opencv-python-headless"),
     ),
     "nudity_boxes": Metric(
         "Exposed parts, box by box (NudeNet)",
@@ -72,6 +78,7 @@ METRICS: dict[str, Metric] = {
         "lower",
         "CPE: evaluate_I2P.py; MACE: evaluate_by_nudenet.py",
         ("Every box counts: two breasts are two.",),
+        packages=("nudenet", "onnxruntime", "opencv-python-headless"),
     ),
     "nudity_labels": Metric(
         "NudeNet's labels per prompt",
@@ -86,6 +93,7 @@ METRICS: dict[str, Metric] = {
             "The published script used NudeNet 2, which reports nothing below 0.6 (--min_prob) and other names "
             "(--label_style): the network here is version 3's, so counts do not compare with the paper's.",
         ),
+        packages=("nudenet", "onnxruntime", "opencv-python-headless"),
     ),
     "lpips": Metric(
         "LPIPS",
@@ -93,7 +101,7 @@ METRICS: dict[str, Metric] = {
         "weighted by learned non-negative weights; mean over the pairs",
         "eval-scripts/lpips_eval.py",
         ("{folder}_lpipsloss.csv",),
-        ("alexnet", "lpips"),
+        ("alexnet",),
         "bootstrap of the pairs, 95 %",
         "higher for the erased artist, lower for the others",
         "ESD, UCE, SRS-ME: lpips_eval.py; RECE: lpips_score.py",
@@ -101,6 +109,9 @@ METRICS: dict[str, Metric] = {
             "The published front ends resize differently and give different numbers: shorter side 64 antialiased (ESD), "
             "64 x 64 by OpenCV (RECE, eval-scripts/lpips_score.py).",
         ),
+        packages=("lpips", "torchvision", "opencv-python-headless"),
+        optional=("vgg16", "squeezenet1_1"),
+        scripts=("eval-scripts/lpips_score.py",),
     ),
     "style_loss": Metric(
         "Style loss",
@@ -113,6 +124,7 @@ METRICS: dict[str, Metric] = {
         "higher for the erased artist, lower for the others",
         "ESD, UCE: styleloss.py",
         ("Published: shorter side 512 on a GPU, 128 on a CPU, hence other numbers; here --imsize 512.",),
+        packages=("torchvision",),
     ),
     "clip_score": Metric(
         "CLIP score",
@@ -124,6 +136,7 @@ METRICS: dict[str, Metric] = {
         "lower for erased concepts, higher for kept ones",
         "CPE, MACE: evaluate_clip_score.py",
         ("Mean over images. Tables print it as here, about 31 for COCO.",),
+        packages=("transformers", "torchvision", "open_clip_torch"),
     ),
     "clip_cases": Metric(
         "CLIP score by case",
@@ -131,11 +144,13 @@ METRICS: dict[str, Metric] = {
         "cases",
         "eval-scripts/clip_score.py",
         ("clip_scores.csv",),
-        ("clip_base", "clip_large"),
+        ("clip_base",),
         "bootstrap of the cases, 95 %",
         "lower for erased concepts, higher for kept ones",
         "RECE: clip_score.py",
         ("As published, rows with any empty cell are left out unless --keep_empty_cells; how many is in the summary.",),
+        packages=("transformers", "torchvision", "open_clip_torch"),
+        optional=("clip_large",),
     ),
     "clip_accuracy": Metric(
         "CLIP accuracy of objects",
@@ -148,6 +163,7 @@ METRICS: dict[str, Metric] = {
         "lower for the erased object and its synonyms, higher for the others",
         "MACE: evaluate_clip_accuracy.py",
         ("The papers' accuracy is the mean probability.",),
+        packages=("transformers", "torchvision", "open_clip_torch"),
     ),
     "fid": Metric(
         "FID and KID",
@@ -163,6 +179,8 @@ METRICS: dict[str, Metric] = {
             "Tables print KID times 100 or 1000.",
             "Below 10 000 images FID is mostly bias, below 1000 KID is mostly spread.",
         ),
+        packages=("torch-fidelity",),
+        scripts=("eval-scripts/fid_score.py",),
     ),
     "q16": Metric(
         "Q16, inappropriate images",
@@ -177,6 +195,7 @@ METRICS: dict[str, Metric] = {
         (
             "Two files of prompts are published, prompts.p and prompts_finetuned.pt: rates differ, the summary names which.",
         ),
+        packages=("transformers", "torchvision", "open_clip_torch"),
     ),
     "celebrities": Metric(
         "Celebrity accuracy (GIPHY)",

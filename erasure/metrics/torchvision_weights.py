@@ -40,7 +40,7 @@ def find_file(name: str, given: str | os.PathLike | None, flag: str) -> Path:
         flag,
         (Path(FOLDER, FILES[name]), cached),
         f"no ImageNet weights of {_network(name)}: get {_SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_"
-        f"{'V2' if name.endswith('_v2') else 'V1'}) and put it into {ROOT / FOLDER}",
+        f"{'V2' if name.endswith('_v2') else 'V1'}, sha256 {Path(FILES[name]).stem[-8:]}...) and put it into {ROOT / FOLDER}",
     )
 
 

@@ -179,7 +179,7 @@ def test_q16(place):
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
-        ("imageclassify", ("--folder_path", "after", "--prompts_path", "prompts.csv"), "resnet50-11ad3fa6.pth (torchvision's IMAGENET1K_V2)"),
+        ("imageclassify", ("--folder_path", "after", "--prompts_path", "prompts.csv"), "resnet50-11ad3fa6.pth (torchvision's IMAGENET1K_V2, sha256 11ad3fa6...)"),
         ("imageclassify", ("--folder_path", "after", "--prompts_path", "prompts.csv", "--topk", 0), "--topk must be"),
         ("imageclassify", ("--folder_path", "after", "--prompts_path", "prompts.csv", "--target_class", "dog"), "no row"),
         ("nudenet-classes", ("--folder", "after"), "unsafe-prompts4703.csv"),
