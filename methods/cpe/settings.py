@@ -77,7 +77,7 @@ class CpeSettings:
     do_adv_learn: bool = False
     optimizer_type: str = "AdamW8bit"
     optimizer_args: Any = None
-    max_grad_norm: float = 0.0
+    max_grad_norm: float = 0.0  # of all gradients together; 0: not clipped
     noise_scale: float = sampling.NOISE_SCALE
     mixup: bool = True
     clean_anchors: bool = False
@@ -138,8 +138,8 @@ class CpeSettings:
             schedule.check_scheduler(getattr(self, name))
         if self.optimizer_type not in OPTIMIZERS:
             raise UserError(f"optimizer_type {self.optimizer_type!r} is not one of {', '.join(OPTIMIZERS)}")
-        if self.optimizer_args or self.max_grad_norm:
-            raise UserError("optimizer_args and max_grad_norm are not supported: no published run used them")
+        if self.optimizer_args:
+            raise UserError("optimizer_args is not supported: no published run used it")
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")

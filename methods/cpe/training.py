@@ -91,6 +91,8 @@ class Trainer:
             self.rows.append(place | numbers())
         self.optimizer.zero_grad(set_to_none=True)
         self.loss.backward()
+        if self.settings.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.settings.max_grad_norm)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
 

@@ -403,6 +403,25 @@ def test_key_is_trained_only_if_it_is_used(tmp_path, separate_key):
     assert edits.read_gates(tmp_path).settings["separate_key"] == separate_key
 
 
+def test_gradients_are_clipped_together(tmp_path, monkeypatch):
+    """A bound that is never reached changes nothing; one that is holds for all tensors of a step."""
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watched(optimizer, *arguments):
+        norms.append(torch.stack([p.grad.norm() for p in optimizer.param_groups[0]["params"]]).norm().item())
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    plain = run(tmp_path / "plain")
+    largest = max(norms)
+    assert same_tensors(run(tmp_path / "loose", max_grad_norm=2 * largest).tensors, plain.tensors)
+    norms.clear()
+    bound = largest / 10
+    assert not same_tensors(run(tmp_path / "tight", max_grad_norm=bound).tensors, plain.tensors)
+    assert max(norms) <= bound * 1.001
+
+
 # ---- training that fails -------------------------------------------------------------------------------------------
 
 LAST_STEP = dict(num_stages=1, factor_init_iter=1, iterations=1, iterations_adv=1, lr_warmup_steps=0,
