@@ -110,6 +110,8 @@ def _print_files(files: dict[str, needs.Found]) -> None:
                 print(f"           sha256 {found.sha256}")
         if found.text:
             print(f"  {found.state:<8} {title}: {found.text}" if not found.path else f"           {found.text}")
+        if found.state != "ok" and needs.NEEDS[name].source not in found.text:
+            print(f"           from {needs.NEEDS[name].source}")
 
 
 def _print_packages(installed: dict[str, Package]) -> None:

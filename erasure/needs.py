@@ -37,10 +37,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Need:
-    """A file or folder. find: as the commands do, with their UserError; published: names whose end is the start of the hash."""
+    """A file or folder. find: as the commands do, with their UserError; published: names whose end is the start of the hash.
+
+    place: where it goes, from the repository; source: where it is from.
+    """
 
     title: str
     find: Callable[[], Path]
+    place: str
+    source: str
     published: tuple[str, ...] = ()
     bundled: bool = False
 
@@ -85,26 +90,52 @@ def _artists() -> Path:
 
 
 def _torchvision(name: str, flag: str) -> Need:
-    title = f"torchvision's {torchvision_weights.FILES[name].partition('-')[0]}"
-    title += " (IMAGENET1K_V2)" if name.endswith("_v2") else ""
+    files = torchvision_weights.FILES
+    title = f"torchvision's {files[name].partition('-')[0]}{' (IMAGENET1K_V2)' if name.endswith('_v2') else ''}"
     return Need(
-        title, partial(torchvision_weights.find_file, name, None, flag), tuple(torchvision_weights.FILES.values())
+        title,
+        partial(torchvision_weights.find_file, name, None, flag),
+        f"{torchvision_weights.FOLDER}/{files[name]}",
+        f"{torchvision_weights.SOURCE}/{files[name]}",
+        tuple(files.values()),
     )
 
 
+def _clip(version: str, title: str) -> Need:
+    one = clip_model.VERSIONS[version]
+    return Need(title, partial(clip_model.find_weights, None, version=version), one.file, one.source)
+
+
+_HERE = "this repository"
+_PROMPTS, _INCEPTION = next(iter(q16.FILES)), inception_weights.FILES[0]
 NEEDS: dict[str, Need] = {
-    "toy": Need("the embedded model", partial(_bundled, base_models.TOY_CKPT), bundled=True),
-    "judge": Need("the embedded model's judge", partial(_bundled, JUDGE), bundled=True),
-    "sd-v1-4": Need(
-        "Stable Diffusion v1.4, https://huggingface.co/CompVis/stable-diffusion-v-1-4-original", _stable_diffusion
+    "toy": Need(
+        "the embedded model", partial(_bundled, base_models.TOY_CKPT), base_models.TOY_CKPT, _HERE, bundled=True
     ),
-    "nudenet": Need("NudeNet 3.4, 320n", _nudenet, bundled=True),
-    "clip_base": Need("CLIP ViT-B/32", partial(clip_model.find_weights, None, version="base")),
-    "clip_large": Need("CLIP ViT-L/14", partial(clip_model.find_weights, None, version="large")),
-    "q16_prompts": Need("Q16's two prompts", partial(q16.find_prompts, None)),
-    "inception": Need("Inception of FID and KID", partial(inception_weights.find_file, None), inception_weights.FILES),
-    "giphy": Need("GIPHY's celebrity detector", lambda: giphy.find_detector(None, None)[0]),
-    "artists": Need("the artist classifier", _artists),
+    "judge": Need("the embedded model's judge", partial(_bundled, JUDGE), JUDGE, _HERE, bundled=True),
+    "sd-v1-4": Need(
+        "Stable Diffusion v1.4",
+        _stable_diffusion,
+        base_models.SD_CKPT,
+        "https://huggingface.co/CompVis/stable-diffusion-v-1-4-original",
+    ),
+    "nudenet": Need(
+        "NudeNet 3.4, 320n (AGPL-3.0)", _nudenet, "inside the package nudenet", "pip install nudenet", bundled=True
+    ),
+    "clip_base": _clip("base", "CLIP ViT-B/32"),
+    "clip_large": _clip("large", "CLIP ViT-L/14"),
+    "q16_prompts": Need(
+        "Q16's two prompts", partial(q16.find_prompts, None), f"{q16.FOLDER}/{_PROMPTS}", q16.SOURCES[_PROMPTS]
+    ),
+    "inception": Need(
+        "Inception of FID and KID",
+        partial(inception_weights.find_file, None),
+        f"{inception_weights.FOLDER}/{_INCEPTION}",
+        f"{inception_weights.SOURCES[0]}/{_INCEPTION}",
+        inception_weights.FILES,
+    ),
+    "giphy": Need("GIPHY's celebrity detector", lambda: giphy.find_detector(None, None)[0], giphy.FOLDER, giphy.SOURCE),
+    "artists": Need("the artist classifier", _artists, ARTISTS, "methods/sepce/artist-cls-train.py makes it"),
     "alexnet": _torchvision("alexnet", "--trunk_weights"),
     "vgg16": _torchvision("vgg16", "--trunk_weights"),
     "squeezenet1_1": _torchvision("squeezenet1_1", "--trunk_weights"),

@@ -30,6 +30,10 @@ class Version:
     vision: dict = field(default_factory=dict)
     projection: int = 512
 
+    @property
+    def source(self) -> str:
+        return f"https://huggingface.co/openai/{self.name}"
+
 
 _LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 _LARGE_VISION = {
@@ -53,10 +57,7 @@ def find_weights(given: str | os.PathLike | None, flag: str = "--clip", version:
     """
     one = VERSIONS[version]
     hub = cache_folder("HF_HOME", "huggingface") / "hub" / f"models--openai--{one.name}" / "snapshots"
-    missing = (
-        f"no CLIP model: get {_WEIGHTS[0]} of https://huggingface.co/openai/{one.name} ({one.megabytes} MB) and save it as "
-        f"{ROOT / one.file}"
-    )
+    missing = f"no CLIP model: get {_WEIGHTS[0]} of {one.source} ({one.megabytes} MB) and save it as {ROOT / one.file}"
     places = (Path(one.file), Path(one.file).with_name(one.name), *sorted(hub.glob("*")))
     found = locate(given, flag, places, missing, _usable)
     return _weights_in(found) or found

@@ -38,7 +38,7 @@ TEMPLATES = (
 """The prompts of CPE's and MACE's celebrity experiments; the last is the embedded model's."""
 TOP = 5
 FOLDER = "models/giphy"
-_SOURCE = "https://github.com/Giphy/celeb-detection-oss"
+SOURCE = "https://github.com/Giphy/celeb-detection-oss"
 
 Prediction = Sequence[tuple[str, float]]
 """(label, probability) of the first person in a picture, most probable first; empty where there is no face."""
@@ -110,7 +110,7 @@ def expected_names(folder: str | os.PathLike) -> dict[str, str | None]:
 def find_detector(folder: str | os.PathLike | None, python: str | os.PathLike | None) -> tuple[Path, Path]:
     """(folder of the detector, the Python of its environment). UserError, saying what goes where, if one is not there."""
     missing = (
-        f"GIPHY's detector is not here: clone {_SOURCE}, follow its README (Python 3.6, resources.tar.gz, .env) and put it into "
+        f"GIPHY's detector is not here: clone {SOURCE}, follow its README (Python 3.6, resources.tar.gz, .env) and put it into "
         f"{runs.ROOT / FOLDER}, give results that it made elsewhere with --predictions"
     )
     found = locate(folder, "--detector", (Path(FOLDER),), missing, lambda path: (path / "model_training").is_dir())

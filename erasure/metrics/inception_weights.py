@@ -11,7 +11,7 @@ from erasure.runs import ROOT
 FOLDER = "models/inception"
 FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
 """One and the same file as pytorch-fid and torch-fidelity publish it; the names end in the start of its sha256."""
-_SOURCES = (
+SOURCES = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0",
 )
@@ -25,7 +25,7 @@ def find_file(given: str | os.PathLike | None, flag: str = "--inception_weights"
     cache = cache_folder("TORCH_HOME", "torch") / "hub" / "checkpoints"
     places = [folder / name for folder in (Path(FOLDER), cache) for name in FILES]
     missing = (
-        f"no Inception weights: get {_SOURCES[0]}/{FILES[0]} (or {_SOURCES[1]}/{FILES[1]}; 91 MB, sha256 6726825d...) "
+        f"no Inception weights: get {SOURCES[0]}/{FILES[0]} (or {SOURCES[1]}/{FILES[1]}; 91 MB, sha256 6726825d...) "
         f"and put it into {ROOT / FOLDER}"
     )
     return locate(given, flag, places, missing)

@@ -34,6 +34,8 @@ class Lpips:
     def __init__(self, net: str = "alex", trunk_weights=None, random: bool = False, device="cpu"):
         if net not in TRUNKS:
             raise UserError(f"LPIPS network {net!r} is not one of {', '.join(TRUNKS)}")
+        if not random:  # what is missing is said before anything is built
+            torchvision_weights.find_file(TRUNKS[net], trunk_weights, "--trunk_weights")
         self.network, facts = _network(net), {"random_weights": True}
         if not random:
             trunk, facts = torchvision_weights.load(TRUNKS[net], trunk_weights, "--trunk_weights")

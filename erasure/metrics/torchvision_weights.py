@@ -25,7 +25,7 @@ FILES = {
 }
 """The files torchvision publishes as IMAGENET1K_V1 and, of a name that ends in _v2, as IMAGENET1K_V2; the names of the files
 end in the hash's start."""
-_SOURCE = "https://download.pytorch.org/models"
+SOURCE = "https://download.pytorch.org/models"
 _SEED = 0  # of random weights
 
 
@@ -39,7 +39,7 @@ def find_file(name: str, given: str | os.PathLike | None, flag: str) -> Path:
         given,
         flag,
         (Path(FOLDER, FILES[name]), cached),
-        f"no ImageNet weights of {_network(name)}: get {_SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_"
+        f"no ImageNet weights of {_network(name)}: get {SOURCE}/{FILES[name]} (torchvision's IMAGENET1K_"
         f"{'V2' if name.endswith('_v2') else 'V1'}, sha256 {Path(FILES[name]).stem[-8:]}...) and put it into {ROOT / FOLDER}",
     )
 
