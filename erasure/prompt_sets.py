@@ -56,6 +56,12 @@ def prompt_file(path: str | os.PathLike) -> Path:
     raise UserError(f"{path} is not here, and is not part of this repository: {how_to_import(key)}")
 
 
+def is_here(path: str | os.PathLike) -> bool:
+    """Whether the file is there, or the set that it means was imported: `prompt_file` has nothing to make or to miss."""
+    places = [path, *(source["file"] for source in called(Path(path).name).values())]
+    return any(find(place).is_file() for place in places)
+
+
 def called(name: str) -> dict[str, Source]:
     """Those of `sources` that commands ask for by a file name."""
     return {

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from erasure import errors, runs
 from erasure.errors import UserError
 from erasure.generation import command
+from erasure.prompt_sets import prompt_file
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +52,7 @@ def main() -> None:
     folder = command.draw(args, command.choose_model(args), rows, args.concept)
     if args.preset == "rece":
         with runs.atomic_path(folder.parent / "prompts.csv") as copy:
-            copy.write_bytes(runs.find(args.prompts_path).read_bytes())
+            copy.write_bytes(prompt_file(args.prompts_path).read_bytes())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from erasure import errors, runs
 from erasure.base_flags import add_base_flags, load_base
 from erasure.errors import UserError
+from erasure.prompt_sets import prompt_file
 from methods.rece.names import resolve_texts, run_folder, run_tag
 from methods.rece.settings import (
     ARTISTS,
@@ -236,8 +237,9 @@ def _check(arguments: argparse.Namespace, texts) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, not {value}")
-    if arguments.test_csv_path is not None and not runs.find(arguments.test_csv_path).is_file():
-        raise UserError(f"--test_csv_path {arguments.test_csv_path}: no such file")
+    if arguments.test_csv_path is not None:
+        with errors.about("--test_csv_path"):
+            prompt_file(arguments.test_csv_path)
     if arguments.emb_computing == "close_standardreg" and None in texts.targets:
         print(
             "note: close_standardreg without --old_target_concept is close_surrogatereg with --reg_item both, as published"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erasure.errors import UserError
+from erasure.prompt_sets import is_here, prompt_file
 from erasure.prompts import Row, read_csv
 from erasure.runs import find, write_csv
 from methods.rece.names import Texts
@@ -45,10 +46,8 @@ def plan_validation(
         return _without("several concepts at once are not classified (as published)", csv_path)
     if family == "toy" and csv_path is None:
         return _toy_validation(script, texts)
-    path = find(csv_path) if csv_path is not None else _default_csv(script)
+    path = prompt_file(csv_path) if csv_path is not None else _default_csv(script)
     if not path.is_file():
-        if csv_path is not None:
-            raise UserError(f"--test_csv_path {csv_path}: no such file")
         return _without(f"there is no {script.test_csv_path} here: name your prompts with --test_csv_path", None)
     rows = read_csv(path, default_seed=_DEFAULT_SEED)
     if script.measure == "pictures":
@@ -77,8 +76,8 @@ def _without(why: str, given: str | None) -> None:
 
 
 def _default_csv(script: Script) -> Path:
-    published = find(script.test_csv_path)
-    return published if published.is_file() else find(Path("data") / published.name)
+    published = script.test_csv_path
+    return prompt_file(published) if is_here(published) else find(Path("data") / Path(published).name)
 
 
 def _nudenet(rows: list[Row], source: str) -> Validation:

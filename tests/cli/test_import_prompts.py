@@ -76,3 +76,17 @@ def test_generation_names_the_set_that_it_misses(tmp_path):
     assert done.returncode == 2
     for word in ("import_prompts.py coco_10k FILE", "OPTML-Group/AdvUnlearn", SOURCES["coco_10k"]["sha256"]):
         assert word in done.stderr
+
+
+def test_generation_draws_a_set_where_it_was_imported(tmp_path):
+    """Under the name that it has in a published command; RECE's preset keeps a copy of the prompts."""
+    brought = tmp_path / SOURCES["doctor_prompts"]["file"]
+    brought.parent.mkdir(parents=True)
+    brought.write_text("case_number,prompt,evaluation_seed,profession\n3,a photo of a person,5,doctor\n")
+    script, flags = ROOT / "eval-scripts" / "generate-images.py", ["--preset", "rece", "--noise_device", "cpu"]
+    flags += ["--model_name", "toy", "--ddim_steps", "2", "--concept", "x", "--save_path", "images"]
+    done = run(script, "--prompts_path", "data/doctor_prompts.csv", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the imported doctor_prompts is used" in done.stdout
+    assert (tmp_path / "images" / "x" / "imgs" / "3_0.png").is_file()
+    assert (tmp_path / "images" / "x" / "prompts.csv").read_bytes() == brought.read_bytes()

@@ -138,7 +138,7 @@ def files_of(concept, **given):
 def test_files_that_the_user_brings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for concept, name in (("nudity", "nudity"), ("van gogh", "big_artist_prompts")):
-        with pytest.raises(UserError, match=f"dataset/{name}.csv: no such file; bring the one of RECE's repository"):
+        with pytest.raises(UserError, match=f"dataset/{name}.csv is not here.*data/import_prompts.py .* FILE"):
             files_of(concept)
     (tmp_path / "dataset").mkdir()
     for name in ("nudity", "nudity-ring-a-bell", "big_artist_prompts", "vangogh-ring-a-bell"):

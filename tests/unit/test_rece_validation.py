@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from erasure.errors import UserError
+from erasure.prompt_sets import sources
 from erasure.prompts import read_csv
 from methods.rece.names import resolve_texts
 from methods.rece.settings import ARTISTS, OBJECTS, TRAIN
@@ -104,3 +105,12 @@ def test_rows_survive_a_file(tmp_path):
     rows = plan_validation(OBJECTS, CHURCH, "object", "toy").rows
     write_rows(rows, tmp_path / "prompts.csv")
     assert read_csv(tmp_path / "prompts.csv") == rows
+
+
+def test_an_imported_set_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    brought = tmp_path / sources()["rece_validation_niche_artists"]["file"]
+    brought.parent.mkdir(parents=True)
+    brought.write_text("prompt,evaluation_seed\na lake,1\n")
+    texts = resolve_texts("Kelly McKernan", "art")
+    assert [row.prompt for row in plan_validation(ARTISTS, texts, "art", "sd-v1").rows] == ["a lake"]

@@ -10,6 +10,7 @@ from typing import Any
 from erasure import prompts, runs
 from erasure.errors import UserError
 from erasure.generation import command, models
+from erasure.prompt_sets import prompt_file
 from erasure.prompts import Row
 
 _PUBLISHED = {  # concept -> RECE's files of pairs and of prompts, eta
@@ -97,11 +98,7 @@ def _files(args: argparse.Namespace, family: str) -> dict[str, Any]:
     for name, flag, path in wanted:
         if path is None:
             raise UserError(f"no {name} for {args.concept!r} are known: name a file with {flag}")
-        found[name] = runs.find(path)
-        if not found[name].is_file():
-            raise UserError(
-                f"{path}: no such file; bring the one of RECE's repository there, or name yours with {flag}"
-            )
+        found[name] = prompt_file(path)
     return found
 
 
