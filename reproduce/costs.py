@@ -3,7 +3,7 @@
 A cost is floating-point operations (a multiplication and an addition are two), one at a time or in batches, and steps that wait
 for each other. Time is operations / rate + steps * 5 ms, a step's least time. Operations are those of the network, the autoencoder
 and the text tower, as `torch.utils.flop_counter` counts them at batch 1; a backward pass counts as two forward ones. Left out:
-loading, metrics, files.
+loading, metrics, attacks, files.
 
 Rates: the embedded model's were measured on an AMD EPYC (benchmarks/README.md: an iteration of ESD, 28 GFLOP/s a core; images in
 batches of 16, 51 GFLOP/s), and are those of two such cores with a job each. Stable Diffusion's are assumed, one data-centre GPU
@@ -13,6 +13,7 @@ in float32; --tflops gives yours.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from erasure.errors import UserError
@@ -151,17 +152,20 @@ def _debias(model: Model, s: Mapping[str, Any]) -> Cost:
 
 def _gates(model: Model, s: Mapping[str, Any]) -> Cost:
     """Losses on some 64 texts, by quadratic forms of the text states: the UNet is never run."""
-    import yaml
-
-    from erasure.runs import find
-    from methods.cpe.yaml_files import read_config
-
-    config = read_config(s["config_file"], model.family)
-    own, t = s.get("concepts"), config["train"]
-    listed = yaml.safe_load(find(config["prompts_file"]).read_text(encoding="utf-8"))
-    concepts = len(own.split(",")) if own else len(listed)
+    t, listed = _configuration(s["config_file"], model.family)
+    own = s.get("concepts")
+    concepts = len(own.split(",")) if own else listed
     iterations = t["iterations"] * (t["factor_init_iter"] + t["num_stages"] - 1) + t["iterations_adv"] * t["num_stages"]
     return Cost(concepts * iterations * 6 * 64 * 77 * model.width**2, steps=concepts * iterations)
+
+
+@cache
+def _configuration(path: str, family: str) -> tuple[Mapping[str, Any], int]:
+    """(training settings of a configuration of CPE, how many concepts it lists)."""
+    from methods.cpe.yaml_files import read_config, read_yaml
+
+    config = read_config(path, family)
+    return config["train"], len(read_yaml(config["prompts_file"]))
 
 
 COSTS = {

@@ -84,7 +84,7 @@ def _show(one: Table) -> None:
     print(f"{one.name}: {one.title}\n{one.source}\n{one.certainty}: {CERTAINTIES[one.certainty]}")
     for name, value in one.published.items():
         print(f"  {name:14} {value}")
-    for label in ("note", "not_here", "computed_from"):
+    for label in ("note", "remark", "not_here", "computed_from"):
         if getattr(one, label):
             print(f"{label}: {getattr(one, label)}")
     for cell in one.cells():
@@ -103,7 +103,8 @@ def _dry_run(chosen: list[Table], base: str, tflops: float | None) -> None:
     model, rate = MODELS[base], tflops * 1e12 if tflops else None
     device = f"one device at {tflops:g} TFLOP/s" if tflops else model.device
     found = jobs.jobs_of(chosen, base)
-    print(f"{', '.join(one.name for one in chosen)} on {base}, {device}")
+    names = [one.name for one in chosen]
+    print(f"{', '.join(names) if len(names) < 5 else f'{len(names)} tables'} on {base}, {device}")
     for job in found:
         size = f"{job.images:>8} {job.cost.flops / 1e12:>12,.1f} {_time(job.cost.hours(model, rate)):>9}"
         print(f"{job.kind:8} {size if job.kind != 'measure' else ' ' * 31}  {job.what}")
@@ -112,7 +113,7 @@ def _dry_run(chosen: list[Table], base: str, tflops: float | None) -> None:
     total = sum((job.cost for job in found), Cost())
     n = sum(job.images for job in found)
     print(f"{'total':8} {n:>8} {total.flops / 1e12:>12,.1f} {_time(total.hours(model, rate)):>9}  {len(found)} jobs")
-    print("columns: kind, images, TFLOP, time; estimated by reproduce/costs.py, without loading and measuring")
+    print("columns: kind, images, TFLOP, time; estimated by reproduce/costs.py, without loading, measuring and attacks")
 
 
 def _time(hours: float) -> str:

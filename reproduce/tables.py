@@ -8,6 +8,8 @@ one of them; metrics are columns, each with a measure of measures.yaml. `embedde
   a run are those of the row; {erased_set} are the concepts that its roles mark as erased. A method without a run is not here.
 * each: one training per entry, whose edits act together. state: what of a run a row is about. without: what is restored.
 * A value is a number, or one for each of the table's concepts or of the metric's parts. null: the paper prints none.
+* embedded: its metrics shown_erased and shown_kept are over the prompts of its erased concepts, and over all others.
+* remark: how the run is read, where the paper leaves it open.
 * not_here: why nothing of a table can be made. computed_from: it is an average over other tables. computed: so is a row.
 """
 
@@ -37,7 +39,7 @@ CERTAINTIES = {
 DIRECTIONS = ("higher", "lower", "reference")
 ROLES = {"E": "erased", "R": "recovered", "G": "regular", "O": "original"}
 _TABLE = {
-    "id", "title", "source", "certainty", "note", "unit", "row_key", "not_here", "computed_from", "published", "concepts",
+    "id", "title", "source", "certainty", "note", "remark", "unit", "row_key", "not_here", "computed_from", "published", "concepts",
     "schedule", "weight_norms", "metrics", "runs", "images", "rows", "embedded",
 }  # fmt: skip
 _ROW = {"method", "values", "certainty", "erased", "scene", "t", "roles", "note", "computed"}
@@ -208,14 +210,26 @@ def read(path: Path) -> list[Table]:
         raise UserError(f"{path}: not a YAML file ({error})") from None
     if not isinstance(content, Mapping) or {*content} != {"paper", "tables"} or not content["tables"]:
         raise UserError(f"{path}: it must hold paper and tables")
-    found = []
-    for name, data in content["tables"].items():
-        table = Table(f"{path.stem}:{name}", content["paper"], data)
-        problem = next(_problems(data), None)
-        if problem:
-            raise UserError(f"{path}, table {name}: {problem}")
-        found.append(table)
+    found = [Table(f"{path.stem}:{name}", content["paper"], data) for name, data in content["tables"].items()]
+    for one in found:
+        if problem := _problem(one):
+            raise UserError(f"{path}, table {one.name.partition(':')[2]}: {problem}")
     return found
+
+
+def _problem(one: Table) -> str | None:
+    """What is wrong in a table, or None: then all of it can be used."""
+    try:
+        if problem := next(_problems(one.data), None):
+            return problem
+        for embedded in (False, True):
+            _ = one.models(embedded), one.drawn(embedded), one.measures(embedded)
+        _ = [*one.cells()]
+    except KeyError as error:
+        return f"nothing says what {error} is"
+    except (TypeError, AttributeError, ValueError, IndexError) as error:
+        return f"not of the form of a table ({error})"
+    return None
 
 
 def _problems(data: Any) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasure.errors import UserError
@@ -215,9 +215,46 @@ def test_an_unknown_table_is_not_found():
         tables.table("????")
 
 
+ANYTHING = st.recursive(
+    st.sampled_from([None, True, 0, -1, 2.5, "", "a", "SD", "{erased}", "{nothing}", "verified"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "method", "better"]), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+
+
+def places(node, path=()):
+    """The path of every node below one of a table."""
+    for key, inner in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(list(places(SMALL))), ANYTHING)
+def test_a_table_is_refused_in_words_or_can_be_used(tmp_path_factory, place, value):
+    changed = copy.deepcopy(SMALL)
+    inner = changed
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    try:
+        (one,) = tables.read(write(tmp_path_factory.mktemp("tables"), changed))
+    except UserError as error:
+        assert "table one: " in str(error)
+        return
+    assert all(cell.certainty in tables.CERTAINTIES and cell.better in tables.DIRECTIONS for cell in one.cells())
+    for embedded in (False, True):
+        assert all(run.method in tables.methods() for run in one.models(embedded))
+        assert all(drawn.number > 0 for drawn in one.drawn(embedded))
+        assert {*one.measures(embedded)} <= {*tables.measures()}
+
+
 NUMBER = st.one_of(st.none(), st.integers(-5, 5), st.floats(0, 1, allow_nan=False))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(NUMBER, min_size=3, max_size=3), min_size=1, max_size=4), st.integers(0, 3))
 def test_every_value_is_one_cell(values, own):
     """Lists of values are one cell for each concept, in order; a row's own certainty counts for its cells only."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasure import prompt_imports, prompt_sets
@@ -295,6 +295,7 @@ def test_what_is_here_is_not_brought_in(tmp_path):
 PROMPT = st.text("abc,.' \"", min_size=1).filter(lambda text: text.strip('"') == text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PROMPT, st.sampled_from(["tench", "gas pump"])), min_size=1, max_size=5))
 def test_prompts_with_unquoted_commas(tmp_path_factory, rows):
     """Of RECE's robust_imagenette, whose prompts hold commas and are not quoted."""

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
@@ -76,6 +76,7 @@ def test_a_command_is_typed_as_a_shell_reads_it():
     )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(EMBEDDED), min_size=1, max_size=4))
 def test_what_several_tables_need_is_there_once(names):
     found = jobs.jobs_of([TABLES[name] for name in names], "toy")
@@ -151,6 +152,7 @@ def test_operations_are_those_of_the_networks(base, latent):
     assert {m.in_features for m in projections} == {model.width}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(sorted(PRESETS)))
 def test_images_add_up(n, m, preset):
     model = costs.MODELS["toy"]
