@@ -82,6 +82,8 @@ def test_is_described(key):
     assert "sha256" in source or "from" in source
     for check in source.get("checks", ()):
         assert check["column"] in source["columns"]
+    scripts = [words.split()[0] for words in source["needed_by"] if ".py" in words]
+    assert all((ROOT / script).is_file() for script in scripts)
 
 
 def test_no_two_sets_have_one_place_or_name():
