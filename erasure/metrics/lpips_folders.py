@@ -103,7 +103,9 @@ def _folder(path: str | os.PathLike) -> None:
 
 def _some(found: Pairs, original, edited) -> Pairs:
     if not found.pairs:
-        raise UserError(f"{original} and {edited} have no such picture in common, {{case_number}}_{{k}}.png")
+        raise UserError(
+            f"{original} and {edited} have no picture {{case_number}}_{{k}}.png in common (of those asked for)"
+        )
     return found
 
 

@@ -187,7 +187,7 @@ def test_q16(place):
         ("clip_score", ("--folder_path", "before"), "before/prompts.csv"),
         ("clip_score", ("--folder_path", "after", "--prompts_path", "prompts.csv", "--model_version", "large"), "models/clip/ViT-L-14.safetensors"),
         ("fid_score", ("--f1", "after", "--f2", "nowhere"), "no folder of images"),
-        ("lpips_score", ("-d0", "before", "-d1", "after", "--filter", "zzz"), "no such picture in common"),
+        ("lpips_score", ("-d0", "before", "-d1", "after", "--filter", "zzz"), "in common (of those asked for)"),
         ("lpips_score", ("-d0", "before", "-d1", "after", "-v", "0.0"), "invalid choice"),
         ("styleloss", ("--original_path", "before", "--edited_path", "after"), "--promtps_path is missing"),
         ("styleloss", ("--original_path", "before", "--edited_path", "after", "--image"), "no picture before"),
