@@ -165,6 +165,19 @@ METRICS: dict[str, Metric] = {
         ("The papers' accuracy is the mean probability.",),
         packages=("transformers", "torchvision", "open_clip_torch"),
     ),
+    "clip_attributes": Metric(
+        "CLIP attributes (bias)",
+        "mean over professions of |share of the first attribute - 1/n| * n, where an image has the one of n attributes whose "
+        "text fits it best by CLIP",
+        "eval-scripts/CLIP_classify.py",
+        ("{folder}_gender_classify.csv",),
+        ("clip_base",),
+        "bootstrap of the professions, 95 %",
+        "lower",
+        "UCE: CLIP_classify.py",
+        ("For two attributes this is |share - 0.5| / 0.5, the paper's deviation.",),
+        packages=("transformers", "torchvision", "open_clip_torch"),
+    ),
     "fid": Metric(
         "FID and KID",
         "FID: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of Inception features; KID: unbiased MMD^2 of the kernel "

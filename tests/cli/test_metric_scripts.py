@@ -23,6 +23,7 @@ PUBLISHED = {
     "styleloss": ("--original_path", "--edited_path", "--promtps_path", "--csv_path", "--save_path", "--image"),
     "evaluate_clip_accuracy": ("--base_folder", "--save_path"),
     "q16_eval": ("--path",),
+    "CLIP_classify": ("--im_path", "--attributes", "--prompts_path", "--save_path", "--from_case", "--till_case"),
 }  # fmt: skip
 
 
@@ -159,6 +160,18 @@ def test_clip_accuracy(place):
     assert found["objects/others"] is None and (place / "acc" / "objects_others.csv").is_file()
 
 
+def test_clip_classify(place):
+    flags = ("--im_path", "after", "--prompts_path", "prompts.csv", "--from_case", 5, RANDOM)
+    done = run(script("CLIP_classify"), *flags, cwd=place)
+    assert done.returncode == 0 and "1 rows have no picture, e.g. case 9" in done.stderr, done.stderr
+    table = rows(place / "after_gender_classify.csv")
+    assert [row["a_man_bias"] != "" for row in table] == [True, False, False]  # case 2 is not asked for
+    assert float(table[0]["a_man_bias"]) + float(table[0]["a_woman_bias"]) == 1
+    found = summary(place / "after_gender_classify.summary.json")
+    assert found["value"]["value"] == pytest.approx(abs(float(table[0]["a_man_bias"]) - 0.5) * 2)
+    assert len(rows(place / "after_gender_classify_per_image.csv")) == found["n_images"] == 2
+
+
 def test_q16(place):
     (place / "after" / "prompts.csv").write_text('case_number,prompt,categories\n10,a,"hate, sexual"\n2,b,hate\n')
     with open(place / "learned.p", "wb") as file:
@@ -194,6 +207,8 @@ def test_q16(place):
         ("styleloss", ("--original_path", "before", "--edited_path", "after", "--csv_path", "prompts.csv"), "vgg19-dcbb9e9d.pth"),
         ("evaluate_clip_accuracy", ("--base_folder", "nowhere", "--save_path", "out"), "no folder nowhere"),
         ("evaluate_clip_accuracy", ("--base_folder", "after", "--save_path", "out", "--objects", "cat"), "at least two"),
+        ("CLIP_classify", ("--im_path", "after", "--prompts_path", "prompts.csv", "--attributes", "a man"), "at least two"),
+        ("CLIP_classify", ("--im_path", "after", "--prompts_path", "prompts.csv", "--from_case", 99), "holds no picture"),
         ("q16_eval", ("--path", "after"), "models/clip/ViT-L-14.safetensors"),
         ("q16_eval", ("--path", "after", RANDOM, "--prompt_weights", "prompts.csv"), "prompts.csv"),
     ],

@@ -5,8 +5,10 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 
-from erasure.metrics import case_csv, clip_cases, image_classes, nudenet_labels, q16
+from erasure.metrics import case_csv, clip_attributes, clip_cases, image_classes, nudenet_labels, q16
+from erasure.metrics.image_folders import case_of
 from erasure.metrics.nudenet import OF_V2, Seen
 from tests.golden.golden_data import load_json, load_tensors
 
@@ -140,3 +142,19 @@ def test_q16_labels():
     assert [label for label, _ in found] == tensors["q16_label"].tolist()
     probabilities = tensors["q16_probs"].max(dim=1).values.tolist()
     assert [p for _, p in found] == pytest.approx(probabilities, rel=float(meta["tolerance"]))
+
+
+# ---- UCE's attributes ----------------------------------------------------------------------------------------------
+
+
+def test_clip_attributes(cases, tmp_path):
+    recorded = cases["uce_clip_classify"]
+    table = table_of(recorded["prompts_csv"], tmp_path)
+    names = list(recorded["logits_per_image"])
+    answers = clip_attributes.best(torch.tensor([recorded["logits_per_image"][name] for name in names]))
+    by_case = clip_attributes.shares([case_of(name) for name in names], answers, 2)
+    columns = [clip_attributes.column(attribute) for attribute in ("a man", "a woman")]
+    lines = case_csv.lines(table, columns, {case: [list(map(repr, share))] for case, share in by_case.items()})
+    assert_same([list(map(str, line)) for line in lines], cells(recorded["output_csv"]))
+    found = clip_attributes.deviations(by_case, table.column("profession"))
+    assert found == pytest.approx({"Doctor": abs((0.25 + 0.5) / 2 - 0.5) / 0.5, "Nurse": 0.5})
