@@ -55,7 +55,7 @@ def read_csv(path: str | os.PathLike, default_seed: int | None = None, repeated_
     UserError, naming the file, row (the first below the header is 1), line and column, for anything that cannot be
     used: a missing column, a number that is none or out of range, a repeated case number, a row of another length.
     """
-    path = find(path)
+    path = _located(path)
     header, records = _records(path)
     columns = {name: next((c for c in names if c in header), None) for name, names in ALIASES.items()}
     for name in ("prompt", "evaluation_seed") if default_seed is None else ("prompt",):
@@ -80,8 +80,18 @@ def read_csv(path: str | os.PathLike, default_seed: int | None = None, repeated_
 
 def read_table(path: str | os.PathLike) -> tuple[Sequence[str], list[dict[str, str]]]:
     """(header, {column: text} of every row) of any CSV, read by the same rules. UserError as `read_csv`."""
-    header, records = _records(find(path))
+    header, records = _records(_located(path))
     return header, [cells for _, cells in records]
+
+
+def _located(path: str | os.PathLike) -> Path:
+    """The file, from the working directory or the repository, or the known prompt set that it means."""
+    found = find(path)
+    if found.exists():
+        return found
+    from erasure.prompt_sets import prompt_file  # which reads lists of names with this module
+
+    return prompt_file(path)
 
 
 @dataclass

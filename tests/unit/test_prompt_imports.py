@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from erasure import prompt_imports, prompt_sets
 from erasure.errors import UserError
-from erasure.prompts import read_csv
+from erasure.prompts import read_csv, read_table
 from erasure.runs import ROOT
 from tests.unit import made_up_sets
 
@@ -174,6 +174,19 @@ def test_i2p_is_found_under_its_published_names(known, tmp_path, monkeypatch, na
     publish(known, "i2p", placed, i2p_rows)
     assert prompt_sets.prompt_file(name) == placed
     assert "the imported i2p is used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("read", [read_csv, read_table])
+def test_whoever_reads_a_file_finds_known_sets(known, tmp_path, monkeypatch, read):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="python data/import_prompts.py coco_10k FILE.*OPTML-Group/AdvUnlearn"):
+        read("data/prompts/coco_10k.csv")
+    with pytest.raises(UserError, match="mine.csv: no such file"):
+        read("mine.csv")
+    brought = tmp_path / known["kelly_prompts"]["file"]
+    brought.parent.mkdir(parents=True)
+    brought.write_text("prompt,evaluation_seed\nmade up,3\n")
+    assert "made up" in str(read("data/kelly_prompts.csv"))
 
 
 @pytest.mark.parametrize("cut", [1712, 4702])
