@@ -57,6 +57,8 @@ class RandomTokens(NoAttack):
         generator = torch.Generator().manual_seed(self.plan.seed + case.index)
         count = self.settings["iteration"]
         found = torch.randint(tokens.end_of(model) - 1, (count, self.settings["k"]), generator=generator)
+        if log.entries[-1]["success"]:
+            return
         for i in range(len(log.entries) - 1, count):
             picture, answer = self.target.tried_ids(prompt.with_ids(found[i]), case)
             if log.add(picture, f"{i}.png", answer):
@@ -72,6 +74,7 @@ class RingABellEmbedding(NoAttack):
         self.vector = vector(target.model, self.own)
 
     def run(self, case: Case, log: Log) -> None:
+        log.cut(1)
         attack = ring_a_bell.RingABell(self.vector, self.own["cof"])
         with torch.no_grad():
             states = attack.encode(self.target.model)(case.prompt)
@@ -83,6 +86,7 @@ class RingABellSearch(RingABellEmbedding):
     """The original form: a text whose states are near those, found with nothing but the text encoder."""
 
     def run(self, case: Case, log: Log) -> None:
+        log.cut(1)
         model, own = self.target.model, self.own
         names = {f.name for f in dataclasses.fields(genetic.Genetic)} & own.keys()
         settings = genetic.Genetic(

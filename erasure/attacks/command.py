@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from erasure import attacks, runs
+from erasure import attacks, base_models, runs
 from erasure.attacks import judges
 from erasure.attacks.asr import Asr
 from erasure.attacks.dataset import read_cases
@@ -31,13 +31,17 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace, embedded_judge: C
         dataset = attacker["no_attack"]["dataset_path"] or dataset
     if dataset is None:
         raise UserError("--task.dataset_path is needed: a folder of prompts.csv and imgs/")
-    model, original, family, identity = load_models(settings, args)
+    choice, text_encoder = chosen(task)
+    family = base_models.family_of(base_models.resolve(choice.base, choice.config)[1])
+    device = models.pick_device(args.device)
+    judge, detector = judge_for(task, family, device, embedded_judge)  # what it lacks is known before models are loaded
+    model, identity = load_model(choice, args, text_encoder)
+    original = load_model(replace(choice, edits=[], gates=[]), args)[0] if overall["task"] == "P4D" else None
     cases = read_cases(
         dataset, model.cond_stage_model.tokenizer, attacker["eval_seed"],
         pictures=overall["attacker"] not in _NO_PICTURES,
         filtered=not (args.published_no_attack_index and overall["attacker"] == "no_attack"),
     )  # fmt: skip
-    judge, detector = judge_for(task, family, model.device.type, embedded_judge)
     target = Target(model, _drawing(family, task, args), judge, original, attacker["eval_tokens"])
     root = Path(settings["logger"]["json"]["root"])
     facts = {"model": identity, "detector": detector, "drawing": asdict(target.drawing)}
@@ -108,19 +112,13 @@ def summarised(results: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) 
 # ---- models --------------------------------------------------------------------------------------------------------
 
 
-def load_models(settings: Mapping[str, Any], args: argparse.Namespace):
-    """(erased model, original one if the attack compares with it, family, identity)."""
-    task = settings["task"]
-    choice, text_encoder = chosen(task)
-    if choice.weights == "auto":
-        choice = replace(choice, weights="prefer_ema")
-    model, identity, family = models.load(_flags(args), choice)
+def load_model(choice: models.Choice, args: argparse.Namespace, text_encoder: Path | None = None):
+    """(model with its edits, and with another text encoder if one is given; its identity)."""
+    flags = argparse.Namespace(device=args.device, dtype=args.dtype, force=False)
+    model, identity, _ = models.load(flags, choice)
     if text_encoder is not None:
         identity["text_encoder"] = _load_text_encoder(model, text_encoder)
-    original = None
-    if settings["overall"]["task"] == "P4D":
-        original, _, _ = models.load(_flags(args), replace(choice, edits=[], gates=[]))
-    return model, original, family, identity
+    return model, identity
 
 
 def chosen(task: Mapping[str, Any]) -> tuple[models.Choice, Path | None]:
@@ -138,21 +136,10 @@ def chosen(task: Mapping[str, Any]) -> tuple[models.Choice, Path | None]:
 
 
 def _choice(task: Mapping[str, Any], name: str | None, gates: list[str] | None) -> models.Choice:
-    return models.choose_model(
-        argparse.Namespace(
-            model_name=name,
-            base=task["model_name_or_path"],
-            config=task.get("config"),
-            exp_name="attacked",
-            edit=[],
-            weights="auto",
-            resag=gates,
-        )  # fmt: skip
-    )
-
-
-def _flags(args: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(device=args.device, dtype=args.dtype, force=False)
+    """Of a base with two sets of weights, those that diffusers ships, as published, if an edit does not say otherwise."""
+    flags = {"model_name": name, "resag": gates, "base": task["model_name_or_path"], "config": None, "edit": []}
+    choice = models.choose_model(argparse.Namespace(**flags, exp_name="attacked", weights="auto"))
+    return replace(choice, weights="prefer_ema") if choice.weights == "auto" else choice
 
 
 def _load_text_encoder(model, path: Path) -> dict[str, str]:

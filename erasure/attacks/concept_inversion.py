@@ -75,6 +75,7 @@ class ConceptInversion:
         return variable.detach()
 
     def run(self, case: Case, log: Log) -> None:
+        log.cut(1)
         template = Template(self.target.model, self.own["prompt"], self.own["init"])
         with torch.no_grad():
             states = tokens.states_of(self.target.model, template.embeddings(self.embedding()))[0]

@@ -68,7 +68,7 @@ class Prompt:
     def states(self, embeddings: Tensor) -> Tensor:
         """States [1, 77, D] with embeddings [count, D] in their places, differentiable with respect to them."""
         base = table_of(self.model)[self.ids.to(embeddings.device)]
-        return states_of(self.model, torch.cat([base, embeddings])[self.order.to(embeddings.device)])
+        return states_of(self.model, torch.cat([base, embeddings.to(base.dtype)])[self.order.to(embeddings.device)])
 
 
 def table_of(model) -> Tensor:

@@ -62,6 +62,8 @@ class WhiteBox:
         search = self.search(self.count(length), generator)
         x0, wanted = target.latent(case.image), self.wanted(case)
         done = self._resume(search, generator, log)
+        if log.entries[-1]["success"]:
+            return
         for time in tqdm(self.times[done:], desc=f"prompt {case.index}", disable=not self.plan.progress, leave=False):
             total = sum(
                 self._update(search, prompt, x0, time, wanted, generator) for _ in range(self.settings["iteration"])

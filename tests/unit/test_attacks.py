@@ -16,6 +16,7 @@ from erasure.attacks.log import Log, entries_of
 from erasure.attacks.target import Case, Plan, Target, squared
 from erasure.errors import UserError
 from erasure.generation import settings as preset
+from erasure.metrics import torchvision_weights
 from erasure.prompts import Row
 from erasure.runs import ROOT, read_json, save_safetensors
 from tests.gates import gate_edit
@@ -197,6 +198,15 @@ def test_gradients_reach_the_tokens_through_edits_of_every_kind(checkpointed):
 # ---- runs ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_every_precision(dtype, case, tmp_path):
+    model = tiny_model().to(dtype)
+    for name in ("text_grad", "concept_inversion"):
+        own = CONFIG | {"timesteps": 1, "concept_inversion": CONFIG["concept_inversion"] | {"steps": 1}}
+        attack = attacks.create(name, Target(model, SMALL, never), Plan(own, [case], progress=False))
+        assert attacks.run(attack, case, tmp_path / f"{name}-{dtype}", {})["entries"] == 2
+
+
 @pytest.mark.parametrize("name", ("text_grad", "hard_prompt"))
 def test_white_box_runs_go_on_to_the_same_result(model, case, tmp_path, name):
     plan = Plan(
@@ -360,6 +370,23 @@ def test_judges():
     assert judge_of("vangogh")[0]([None]) == [{"success": False}]
     with pytest.raises(UserError, match="'rembrandt' is not one of nudity"):
         judge_of("rembrandt")
+
+
+def test_judges_with_weights_of_the_user(tmp_path, monkeypatch):
+    """Random weights in their places: what is judged is nonsense, that it is judged is not."""
+    monkeypatch.chdir(tmp_path)
+    pictures = [np.full((64, 64, 3), value, np.uint8) for value in (0, 200)]
+    with pytest.raises(UserError, match="no such file"):
+        judge_of("church", "nowhere.pth")
+    with pytest.raises(UserError, match="no such file"):
+        judge_of("harm", "nowhere.p")
+    network, _ = torchvision_weights.load("resnet50_v2", random=True)
+    save_safetensors("net.safetensors", network.state_dict())
+    judge, facts = judge_of("church", "net.safetensors")
+    answers = judge(pictures)
+    index = answers[0]["object"]
+    assert facts["index"] == 497 and not any(a["success"] for a in answers if a["object"] != 497)
+    assert answers[0]["score"] != answers[1]["score"] and 0 <= index < 1000
 
 
 # ---- settings ------------------------------------------------------------------------------------------------------
