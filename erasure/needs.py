@@ -172,12 +172,14 @@ _OTHERS: dict[str, Command] = {
          "methods/rece/attack_methods/RingABell.py"), _JUDGED,
     ),
     **dict.fromkeys(
-        ("toyworld/quickstart.py", "toyworld/evaluate.py"), Command(("toy", "judge"), (), _MODEL.packages),
+        ("toyworld/quickstart.py", "toyworld/evaluate.py", "toyworld/families.py"),
+        Command(("toy", "judge"), (), _MODEL.packages),
     ),
     **dict.fromkeys(
         ("eval-scripts/attack.py", "eval-scripts/generate_dataset.py"),
         Command(("toy", "judge"), ("sd-v1-4", "nudenet", "resnet50"), _MODEL.packages),
     ),
+    "eval-scripts/interference.py": Command(("toy", "judge"), ("sd-v1-4",), _MODEL.packages),
     "methods/uce/train_debias.py": Command(("toy", "judge"), ("sd-v1-4", "clip_base"), _MODEL.packages),
     "methods/sepce/artist-cls-train.py": Command((), ("resnet18",), ("lightning", "torchvision")),
     "methods/sepce/artist-cls-test.py": Command(("artists",), (), ("torchvision",)),

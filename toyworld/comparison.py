@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from PIL import Image
+from collections.abc import Sequence
 
 from erasure.metrics.judging import Judgement, share_shown
-from erasure.report import Picture, Score, Shown, Strip
+from erasure.report import Score, Strip
+from erasure.report.judged import picture, spread
 
 GROUP_NAMES = {
     "style": ("other styles", "styles"),
@@ -53,8 +51,8 @@ def strips(
     shown = []
     for name, items in groups(versions[0], target).items():
         erased = items[0].concept == target
-        same = [[by_case[j.case_number, j.k] for by_case in found] for j in list(_spread(items))[:most]]
-        pictures = [_picture(judgements, folders, erased) for judgements in same]
+        same = [[by_case[j.case_number, j.k] for by_case in found] for j in list(spread(items))[:most]]
+        pictures = [picture(judgements, folders, erased) for judgements in same]
         part = "target" if erased else "its kind" if name.startswith("other") else "another kind"
         shown.append(Strip(_title(name), pictures, "erase" if erased else "keep", IN_PNG[part]))
     return shown
@@ -62,27 +60,3 @@ def strips(
 
 def _title(name: str) -> str:
     return name[:1].upper() + name[1:]
-
-
-def _spread(items: Sequence[Judgement]) -> Iterator[Judgement]:
-    """The first judgement of each concept, then the second of each, and so on."""
-    by_concept: dict[str, list[Judgement]] = {}
-    for item in items:
-        by_concept.setdefault(item.concept, []).append(item)
-    for turn in range(max(map(len, by_concept.values()))):
-        yield from (queue[turn] for queue in by_concept.values() if turn < len(queue))
-
-
-def _picture(judgements: Sequence[Judgement], folders: Sequence[str | os.PathLike], erased: bool) -> Picture:
-    """The same case in every version, the base first."""
-    shown = []
-    for i, (j, folder) in enumerate(zip(judgements, folders, strict=True)):
-        # an erased concept should be recognised in the base and nowhere else, any other one everywhere
-        good = not j.shown if erased and i else j.shown
-        shown.append(Shown(_load(Path(folder) / j.file), j.answer, good))
-    return Picture(judgements[0].prompt, shown)
-
-
-def _load(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")

@@ -12,15 +12,17 @@ import argparse
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from toyworld.concepts import OBJECTS, PEOPLE, STYLES
+from toyworld.concepts import FIGURES, OBJECTS, PEOPLE, STYLES
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET_PROMPTS, OTHER_PROMPTS = 10, 2  # per concept
 CONCEPTS = STYLES + OBJECTS + PEOPLE
 SITTERS = PEOPLE[::2]  # half of them: each costs two pictures with the base, and two with every method
 FIRST_SEED = 2000
+FIRST_SEED_TOGETHER = 3000  # of the prompts for several targets
 COLUMNS = ("case_number", "prompt", "evaluation_seed", "concept_kind", "concept")
 
 
@@ -30,20 +32,36 @@ def quickstart_rows(concept: str = "van gogh", seed: int = 0) -> list[dict[str, 
     Prompts come from `captions.evaluation_prompts(TARGET_PROMPTS, seed)`, the first OTHER_PROMPTS of each concept
     other than the target. Raises ValueError for a concept that is none of the toy world's styles, objects and people.
     """
-    from toyworld.captions import evaluation_prompts
-
     if concept not in CONCEPTS:
         raise ValueError(f"no concept {concept!r}; choose from {', '.join(CONCEPTS)}")
+    return _rows([concept], TARGET_PROMPTS, OTHER_PROMPTS, FIRST_SEED, seed)
+
+
+def interference_rows(targets: Sequence[str], of_each: int = 5, of_others: int = 1, seed: int = 0) -> list[dict]:
+    """Rows of several targets, then of the other styles, objects and half of the people: `of_each` and `of_others` a concept.
+
+    ValueError for a target that is none of the toy world's concepts, figures included.
+    """
+    if unknown := [name for name in targets if name not in (*CONCEPTS, *FIGURES)]:
+        raise ValueError(f"no concept {unknown[0]!r}; choose from {', '.join((*CONCEPTS, *FIGURES))}")
+    return _rows(targets, of_each, of_others, FIRST_SEED_TOGETHER, seed)
+
+
+def _rows(targets: Sequence[str], of_each: int, of_others: int, first_seed: int, seed: int) -> list[dict]:
+    from toyworld.captions import evaluation_prompts
+
     kept = {*STYLES, *OBJECTS, *SITTERS}
     chosen, seen = [], Counter()
-    for row in evaluation_prompts(TARGET_PROMPTS, seed):
+    for row in evaluation_prompts(max(TARGET_PROMPTS, of_each), seed):
         seen[row.concept] += 1
-        if row.concept == concept or (row.concept in kept and seen[row.concept] <= OTHER_PROMPTS):
+        most = of_each if row.concept in targets else of_others if row.concept in kept else 0
+        if seen[row.concept] <= most:
             chosen.append(row)
     order = {"style": 1, "object": 2, "person": 3}
-    chosen.sort(key=lambda row: 0 if row.concept == concept else order[row.kind])  # stable: concepts keep their order
+    # stable: concepts keep their order
+    chosen.sort(key=lambda row: (0, targets.index(row.concept)) if row.concept in targets else (order[row.kind], 0))
     return [
-        dict(zip(COLUMNS, (i, row.prompt, FIRST_SEED + i, row.kind, row.concept), strict=True))
+        dict(zip(COLUMNS, (i, row.prompt, first_seed + i, row.kind, row.concept), strict=True))
         for i, row in enumerate(chosen)
     ]
 

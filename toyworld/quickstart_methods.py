@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from erasure.report.wording import duration, file_size
 from toyworld.concepts import OBJECTS, STYLES
 
 SEED = 0  # of training, so that everybody gets the same table
@@ -49,15 +50,6 @@ class Made:
         """For a report."""
         took = duration(self.seconds) + (", resumed" if self.resumed else "")
         return {"Erasing took": took, "Edit": file_size(self.size)}
-
-
-def duration(seconds: float) -> str:
-    digits = 0 if seconds >= 9.5 else 1 if seconds >= 0.95 else 2
-    return f"{seconds:.{digits}f} s" if seconds >= 0.01 else "< 0.01 s"
-
-
-def file_size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 999_500 else f"{max(size / 1e3, 1):.0f} kB"
 
 
 def esd(task: Task) -> Made:

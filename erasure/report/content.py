@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
@@ -70,6 +70,21 @@ class Strip:
     png_pictures: int | None = None  # only the first so many of them in the PNG, which has less room
 
 
+class Panel(Protocol):
+    """Something between the table and the pictures that lays itself out: `Matrix`, `Scatter`."""
+
+    title: Any
+
+    def size(self) -> tuple[int, int]:
+        """(width, height) in the PNG, in pixels."""
+
+    def draw(self, page, x: int, y: int) -> None:
+        """On a `drawing.Page`, from its upper left corner."""
+
+    def html(self) -> str:
+        """Without the title."""
+
+
 @dataclass(frozen=True)
 class Report:
     """ValueError where a score or a picture is not of as many versions as there are."""
@@ -81,6 +96,7 @@ class Report:
     strips: Sequence[Strip]
     facts: Mapping[str, str] = field(default_factory=dict)  # settings and versions of software, by name
     score_title: str = "How often the judge recognises what the prompt names"
+    panels: Sequence[Panel] = ()  # between the table and the pictures
 
     def __post_init__(self):
         lengths = {len(score.intervals) for score in self.scores}

@@ -10,6 +10,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 PAPER = "#ffffff"
+INK, QUIET, FAINT, LINE, TRACK, BAD = "#16181d", "#5b6270", "#8d95a2", "#e4e7ec", "#eef0f3", "#b91c1c"
+GOALS = {"erase": "#c2410c", "keep": "#0f766e"}
 _SMOOTH = 8  # times larger than it will be: Pillow's own edges are jagged
 
 

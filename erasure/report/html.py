@@ -42,6 +42,12 @@ figure { margin: 0; display: flex; flex-direction: column; justify-content: flex
 figcaption { color: var(--quiet); margin-bottom: .35rem }
 figure img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block }
 figure div { margin: .15rem 0 .5rem } figure div b { color: var(--ink); font-weight: 600; margin-right: .3rem }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); gap: 0 3rem }
+.panels section { overflow-x: auto } .panels p.legend { margin: -.6rem 0 .6rem }
+svg.plot { width: 100%; height: auto; margin: 0 }
+table.matrix { border-collapse: separate; border-spacing: 3px } table.matrix th { font-size: .8rem; font-weight: 400; padding: .1rem .3rem;
+     border: 0; color: var(--quiet); white-space: normal } table.matrix tbody th { font-size: .9rem; color: var(--ink); white-space: nowrap }
+table.matrix td { border: 0; border-radius: 5px; padding: .5rem 0; min-width: 2.6rem; text-align: center; color: var(--faint) }
 dl { display: flex; flex-wrap: wrap; gap: .3rem 2rem; margin: 3rem 0 0; padding-top: 1rem; border-top: 1px solid var(--line);
      color: var(--faint); font-size: .85rem }
 dl div { display: flex; gap: .4rem } dd { margin: 0; color: var(--quiet) }
@@ -64,6 +70,7 @@ def to_html(report: Report) -> str:
 <h1>{escape(report.title)}</h1>
 <p>{escape(report.subtitle)}</p>
 {_table(report) if report.scores else ""}
+{_panels(report) if report.panels else ""}
 {strips}
 <dl>{facts}</dl>
 </body>
@@ -110,6 +117,11 @@ def _cell(interval: Interval, css: str) -> str:
         f"<td class='{css}'><b>{value:.0f} %</b><small>{low:.0f} – {high:.0f}</small>"
         f"<svg role='img' aria-label='{interval.percent()}'>{scale}</svg></td>"
     )
+
+
+def _panels(report: Report) -> str:
+    panels = "\n".join(f"<section><h2>{escape(p.title)}</h2>\n{p.html()}</section>" for p in report.panels)
+    return f"<div class='panels'>\n{panels}\n</div>"
 
 
 def _strip(report: Report, strip: Strip) -> str:

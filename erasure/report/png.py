@@ -7,11 +7,27 @@ from collections.abc import Iterator, Sequence
 from PIL import Image
 
 from erasure.metrics.intervals import Interval
-from erasure.report.content import WANTED, Picture, Report, Strip
-from erasure.report.drawing import PAPER, Page, balanced, fit, font, lighter, tile, widest, wrap
+from erasure.report.content import WANTED, Panel, Picture, Report, Strip
+from erasure.report.drawing import (
+    BAD,
+    FAINT,
+    GOALS,
+    INK,
+    LINE,
+    PAPER,
+    QUIET,
+    TRACK,
+    Page,
+    balanced,
+    fit,
+    font,
+    lighter,
+    tile,
+    widest,
+    wrap,
+)  # fmt: skip
 
-INK, QUIET, FAINT, LINE, TRACK, BAD = "#16181d", "#5b6270", "#8d95a2", "#e4e7ec", "#eef0f3", "#b91c1c"
-BASE, GOALS = "#8d95a2", {"erase": "#c2410c", "keep": "#0f766e"}
+BASE = FAINT
 
 MARGIN = 56
 GUTTER = 112  # left of the pictures: names of versions
@@ -23,6 +39,7 @@ CAPTION, ANSWER = 13, 13  # font sizes
 CAPTION_LINE, ANSWER_LINE = 16, 27
 HEAD, ROW, COLUMN = 58, 82, 400  # heights in the table, and the width of a score at most
 DOT = 7  # radius
+PANEL_GAP = 40
 
 
 def to_image(report: Report) -> Image.Image:
@@ -39,6 +56,8 @@ def _draw(report: Report, image: Image.Image) -> int:
     _heading(page, report)
     if report.scores:
         _table(page, report)
+    for panels in _panel_lines(report.panels):
+        _draw_panels(page, panels)
     for line in _lines(report.strips):
         _picture_line(page, report, line)
     _facts(page, report)
@@ -115,6 +134,28 @@ def _scale(page: Page, left: int, right: int, y: int, interval: Interval, colour
 
 def _legend(page: Page, left: int) -> None:
     page.text(left, page.y + 24, "Values and 95 % intervals, on scales from 0 to 100 %", 13, FAINT)
+
+
+# ---- panels: as many side by side as there is room for -------------------------------------------------------------
+
+
+def _panel_lines(panels: Sequence[Panel]) -> Iterator[list[Panel]]:
+    line: list[Panel] = []
+    for panel in panels:
+        if line and sum(p.size()[0] + PANEL_GAP for p in [*line, panel]) - PANEL_GAP > WIDTH - 2 * MARGIN:
+            yield line
+            line = []
+        line.append(panel)
+    if line:
+        yield line
+
+
+def _draw_panels(page: Page, panels: Sequence[Panel]) -> None:
+    x = MARGIN
+    for panel in panels:
+        panel.draw(page, x, page.y)
+        x += panel.size()[0] + PANEL_GAP
+    page.y += max(panel.size()[1] for panel in panels) + 44
 
 
 # ---- pictures: a row a version, strips side by side ----------------------------------------------------------------
