@@ -19,7 +19,7 @@ from erasure.errors import UserError
 from erasure.metrics import clip_model, giphy, inception_weights, q16, torchvision_weights
 from erasure.metrics.definitions import METRICS
 from erasure.metrics.user_weights import checked_sha256
-from erasure.runs import find, sha256_file
+from erasure.runs import ROOT, find, sha256_file
 
 JUDGE = "models/toy/judge.safetensors"
 ARTISTS = "models/artis_model_10.pth"
@@ -194,7 +194,7 @@ _OTHERS: dict[str, Command] = {
 
 
 def commands() -> dict[str, Command]:
-    """Script -> what it needs: those of the metrics by their definitions, and the others."""
+    """Script that is here -> what it needs: those of the metrics by their definitions, and the others."""
     found = dict(_OTHERS)
     for metric in METRICS.values():
         for script in (metric.script, *metric.scripts):
@@ -203,4 +203,4 @@ def commands() -> dict[str, Command]:
                 (old.needs, old.optional, old.packages), (metric.needs, metric.optional, metric.packages), strict=True
             )
             found[script] = Command(*(tuple(dict.fromkeys(a + b)) for a, b in parts))
-    return dict(sorted(found.items()))
+    return {script: command for script, command in sorted(found.items()) if (ROOT / script).is_file()}
