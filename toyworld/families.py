@@ -20,7 +20,7 @@ from toyworld.quickstart_methods import METHODS, Task
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_CONCEPTS = "van gogh,golf ball,adam driver"
-PICTURE_WIDTH, PICTURE_COLOURS = 1200, 128
+PICTURE_WIDTH, PICTURE_COLOURS = 1200, 256
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,6 +60,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.pictures < 1 or arguments.others < 0:
         parser.error("--pictures must be at least 1, and --others not negative")
+    import torch
+
     from erasure import runs
     from erasure.base_models import load
     from erasure.generation.models import pick_device
@@ -76,6 +78,7 @@ def main() -> int:
     groups, said = make(arguments, model, identity)
     rows = judging.prompts(arguments.concepts)
     bench = Bench(model, identity, rows, judging.judge, drawing, arguments.out, judging.name_of)
+    said["threads"] = str(torch.get_num_threads())  # that seconds were measured with
     names = title_of(arguments.concepts)
     shown = present(
         [measure(bench, group) for group in groups],
@@ -117,11 +120,19 @@ def write_picture(shown, path: Path) -> None:
     from PIL import Image
 
     from erasure.report import to_image
+    from erasure.report.drawing import GOALS
+    from erasure.report.scatter import COLOURS
     from erasure.runs import atomic_path
 
     image = to_image(shown)
     size = (PICTURE_WIDTH, round(image.height * PICTURE_WIDTH / image.width))
-    small = image.resize(size, Image.Resampling.LANCZOS).quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+    small = image.resize(size, Image.Resampling.LANCZOS)
+    # the colours that tell methods apart are few pixels, which a palette of the most frequent ones would merge
+    own = [int(colour[i : i + 2], 16) for colour in (*COLOURS, *GOALS.values()) for i in (1, 3, 5)]
+    frequent = small.quantize(PICTURE_COLOURS - len(own) // 3).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((own + frequent)[: 3 * PICTURE_COLOURS])
+    small = small.quantize(palette=palette, dither=Image.Dither.NONE)
     with atomic_path(path) as temporary:
         small.save(temporary, optimize=True)
 

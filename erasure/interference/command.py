@@ -124,7 +124,7 @@ def present(groups, folder: Path, title: str, said: dict[str, str]):
 
     subtitle = (
         "The same prompts and seeds in the base model, with each edit alone, with all together and with all but one; "
-        "a judge names what every picture shows."
+        "a judge names what every picture shows. What should be gone is framed in the matrices."
     )
     shown = report(groups, title, subtitle, said)
     paths = write(groups, shown, folder)

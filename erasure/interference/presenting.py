@@ -29,14 +29,13 @@ _LINE = 11  # pictures in a line of the PNG
 
 def report(groups: Sequence[Measured], title: str, subtitle: str, facts: Mapping[str, str]) -> Report:
     """A row a group; the base first. ValueError without groups."""
-    together = {one.group.name: how_together(one.group) for one in groups}
     return Report(
         title=title,
         subtitle=subtitle,
         versions=[Version("base", "nothing erased"), *(_version(one) for one in groups)],
         scores=scores(groups),
         strips=strips(groups),
-        facts=dict(facts) | {f"{name} together": how for name, how in together.items()},
+        facts=dict(facts),
         panels=[scatter(groups), *map(matrix, groups)],
     )
 
@@ -50,18 +49,22 @@ def _version(one: Measured) -> Version:
     if one.checks:
         costs["Exact ways back"] = f"{exact} of {len(one.checks)}"
     count = len(members)
-    return Version(one.group.name, f"{count} edit{'' if count == 1 else 's'}: {how_together(one.group)}", costs)
+    return Version(
+        one.group.name,
+        f"{count} edits, {how_together(one.group).partition(',')[0]}" if count > 1 else how_together(one.group),
+        costs,
+    )
 
 
 def scores(groups: Sequence[Measured]) -> list[Score]:
     """Targets alone and together, a target while the others are erased, and everything else under all edits."""
-    found = [_score(groups, "All erased together", "erase", Measured.all_together)]
+    found = [_score(groups, "All together", "erase", Measured.all_together)]
     if any(len(one.group.members) > 1 for one in groups):
-        found.insert(0, _score(groups, "Each erased alone", "erase", Measured.alone))
+        found.insert(0, _score(groups, "Each alone", "erase", Measured.alone))
     if all(len(one.group.members) > 1 for one in groups):
-        found.append(_score(groups, "One left out: it comes back", "keep", Measured.left_out))
+        found.append(_score(groups, "Left out again", "keep", Measured.left_out))
     if all(one.shown(one.everything, None) for one in groups):
-        found.append(_score(groups, "Everything else, under all", "keep", lambda one: [(one.everything, None)]))
+        found.append(_score(groups, "Everything else", "keep", lambda one: [(one.everything, None)]))
     return found
 
 
@@ -78,7 +81,7 @@ def _score(groups: Sequence[Measured], label: str, goal, cells) -> Score:
 def matrix(one: Measured) -> Matrix:
     """Rows: the targets, and everything else; columns: the selections."""
     members, columns = one.group.members, []
-    heads = {"base": "Base", "alone": "Erased alone", "all": "Together", "all but": "All but"}
+    heads = {"base": "Base", "alone": "Each alone", "all": "Together", "all but": "All but"}
     for kind, head in heads.items():
         chosen = [s for s in one.judged if s.kind == kind]
         names = [members[s.about].name if s.about is not None else "none" if kind == "base" else "all" for s in chosen]
@@ -98,7 +101,7 @@ def scatter(groups: Sequence[Measured]) -> Scatter:
     """Share of the targets that are gone against the share of what should stay; small dots: each edit alone."""
     return Scatter(
         "Erasure against preservation",
-        "large: all edits together, with 95 % intervals; small: each alone; dots on one spot are set side by side",
+        "large: all edits together; small: each alone; on one spot: side by side",
         "preserved: what should stay is recognised",
         "erased: targets that are not recognised",
         [
@@ -129,7 +132,7 @@ def strips(groups: Sequence[Measured]) -> list[Strip]:
     found = []
     for target in targets:
         versions = [first.of(BASE, target), *(one.of(one.everything, target) for one in groups)]
-        found += _strip(target[:1].upper() + target[1:], versions, folders, True, IN_PNG)
+        found += _strip(" ".join(word.capitalize() for word in target.split()), versions, folders, True, IN_PNG)
     room = max(3, _LINE - IN_PNG * len(targets))
     versions = [one.of(s, None) for one, s in [(first, BASE), *((one, one.everything) for one in groups)]]
     return found + _strip(REST[:1].upper() + REST[1:], versions, folders, False, room)

@@ -9,7 +9,7 @@ from html import escape
 from erasure.metrics.intervals import Interval
 from erasure.report.drawing import FAINT, GOALS, INK, LINE, QUIET, TRACK, Page, fit, font, lighter, wrap
 
-LABEL, CELL, ROW, GAP = 122, 49, 44, 3  # pixels: names of rows, columns, rows, between cells
+LABEL, CELL, ROW, GAP = 116, 48, 46, 3  # pixels: names of rows, columns, rows, between cells
 WIDEST = 1684  # with more columns, they get narrower
 _HEADS = 112  # above the cells: title, note, groups and names of columns
 
@@ -59,7 +59,8 @@ class Matrix:
         lefts = self._column_heads(page, x + LABEL, y)
         for i, (row, cells) in enumerate(zip(self.rows, self.cells, strict=True)):
             top = y + _HEADS + i * ROW
-            page.text(x, top + (ROW - GAP) / 2, fit(row, font(15), LABEL - 10), 15, INK, anchor="lm")
+            size = next((size for size in (15, 14, 13) if font(size).getlength(row) <= LABEL - 8), 12)
+            page.text(x, top + (ROW - GAP) / 2, fit(row, font(size), LABEL - 8), size, INK, anchor="lm")
             for left, cell in zip(lefts, cells, strict=True):
                 _draw_cell(page, round(left), top, round(self._cell) - GAP, ROW - GAP, cell)
 
@@ -71,7 +72,7 @@ class Matrix:
             page.text(left, y + 65, fit(group, font(13, True), width + 2), 13, QUIET, bold=True)
             page.rule(round(left), round(left + width), LINE, y=y + 71, width=2)
             for name in names:
-                lines = wrap(name, font(12), self._cell - 1, most=2)
+                lines = wrap(name, font(12), self._cell - GAP, most=2)
                 for k, line in enumerate(lines):
                     page.text(left, y + 88 + 14 * k, line, 12, QUIET)
                 lefts.append(left)

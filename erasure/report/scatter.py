@@ -11,8 +11,8 @@ from erasure.metrics.intervals import Interval
 from erasure.report.drawing import FAINT, INK, LINE, PAPER, QUIET, Page, fit, font, lighter
 
 COLOURS = ("#2563eb", "#d97706", "#7c3aed", "#15803d", "#db2777", "#0e7490", "#57534e", "#b91c1c")
-WIDTH, HEIGHT = 532, 288
-LEFT, RIGHT, TOP, BOTTOM = 58, 44, 60, 46  # around the plot
+WIDTH, HEIGHT = 528, 296
+LEFT, RIGHT, TOP, BOTTOM = 58, 52, 88, 46  # around the plot
 DOT, SMALL = 8, 4  # radii
 
 
@@ -42,6 +42,7 @@ class Mark:
     x: float
     y: float
     whiskers: tuple[float, float, float, float]  # x from, x to, y from, y to
+    across: float  # y of the line from x to x
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ class Scatter:
             for (i, spot, (x, y)), key in zip(these, spots, strict=True):
                 step = 2 * (SMALL if small else DOT) + 1
                 x += (taken.get(key, 0) - (spots.count(key) - 1) / 2) * step
-                y += 11 if small and key in self._large() else 0  # below the large ones
+                y += DOT + 2 * SMALL if small and key in self._large() else 0  # below the large ones
+                apart = 3 * (taken.get(key, 0) - (spots.count(key) - 1) / 2)  # lines across, too
                 taken[key] = taken.get(key, 0) + 1
                 low, high = self._place(spot.x.low, spot.y.low), self._place(spot.x.high, spot.y.high)
                 whiskers = (max(LEFT, low[0]), high[0], min(HEIGHT - BOTTOM, low[1]), high[1])
-                found.append(Mark(i, small, x, y, whiskers))
+                found.append(Mark(i, small, x, y, whiskers, y + apart))
         return found
 
     def _large(self) -> set[tuple[int, int]]:
@@ -119,7 +121,7 @@ class Scatter:
             page.draw.line((at, y + TOP, at, bottom), fill=LINE)
             page.text(at, bottom + 16, f"{100 * share:.0f} %", 12, QUIET, anchor="ms")
         page.text((x + LEFT + right) / 2, bottom + 38, self.x_label, 14, QUIET, anchor="ms")
-        page.text(x, y + TOP - 6, self.y_label, 14, QUIET)
+        page.text(x, y + TOP - 17, self.y_label, 14, QUIET)
         for mark in self.marks():
             _draw_mark(page, x, y, mark)
         for i, at in self.legend():
@@ -143,14 +145,14 @@ class Scatter:
                 _line(at, TOP, at, bottom, "var(--line)") + _text(at, bottom + 16, f"{100 * share:.0f} %", "middle")
             )
         parts.append(
-            _text((LEFT + right) / 2, bottom + 38, self.x_label, "middle") + _text(0, TOP - 8, self.y_label, "start")
+            _text((LEFT + right) / 2, bottom + 38, self.x_label, "middle") + _text(0, TOP - 17, self.y_label, "start")
         )
         for mark in self.marks():
             parts.append(_svg_mark(mark, self.series[mark.series].name))
         for i, at in self.legend():
             parts.append(f"<circle cx='{LEFT + 18}' cy='{at}' r='6' fill='{_colour(i)}'/>")
             parts.append(_text(LEFT + 32, at + 4, self.series[i].name, "start"))
-        top = TOP - 24
+        top = TOP - 34
         return (
             f"<p class='legend'>{escape(self.note)}</p>\n<svg class='plot' role='img' aria-label='{escape(self.title)}' "
             f"viewBox='0 {top} {WIDTH} {HEIGHT - top}'>{''.join(parts)}</svg>"
@@ -178,7 +180,7 @@ def _draw_mark(page: Page, x: int, y: int, mark: Mark) -> None:
         return
     left, right, low, high = mark.whiskers
     pale = lighter(colour, 0.5)
-    page.draw.line((x + left, y + mark.y, x + right, y + mark.y), fill=pale, width=2)
+    page.draw.line((x + left, y + mark.across, x + right, y + mark.across), fill=pale, width=2)
     page.draw.line((x + mark.x, y + low, x + mark.x, y + high), fill=pale, width=2)
     page.dot(x + mark.x, round(y + mark.y), DOT, PAPER)
     page.dot(x + mark.x, round(y + mark.y), DOT - 1, colour)
@@ -189,7 +191,7 @@ def _svg_mark(mark: Mark, name: str) -> str:
     if mark.small:
         return f"<circle cx='{mark.x:.1f}' cy='{mark.y:.1f}' r='{SMALL}' fill='{colour}' opacity='.55'/>"
     left, right, low, high = mark.whiskers
-    lines = _line(left, mark.y, right, mark.y, colour, 0.4) + _line(mark.x, low, mark.x, high, colour, 0.4)
+    lines = _line(left, mark.across, right, mark.across, colour, 0.4) + _line(mark.x, low, mark.x, high, colour, 0.4)
     return f"{lines}<circle cx='{mark.x:.1f}' cy='{mark.y:.1f}' r='{DOT - 1}' fill='{colour}'><title>{escape(name)}</title></circle>"
 
 

@@ -174,10 +174,10 @@ def test_the_table(measured):
     found = {score.label: score for score in presenting.scores([measured])}
     shown = {label: [(i.value, i.n) for i in score.intervals] for label, score in found.items()}
     assert shown == {
-        "Each erased alone": [(1, 6), (0, 6)],
-        "All erased together": [(1, 6), (0, 6)],
-        "One left out: it comes back": [(1, 6), (5 / 6, 6)],
-        "Everything else, under all": [(1, 4), (1, 4)],
+        "Each alone": [(1, 6), (0, 6)],
+        "All together": [(1, 6), (0, 6)],
+        "Left out again": [(1, 6), (5 / 6, 6)],
+        "Everything else": [(1, 4), (1, 4)],
     }
     assert [score.goal for score in found.values()] == ["erase", "erase", "keep", "keep"]
 
@@ -186,7 +186,7 @@ def test_the_matrix(measured):
     made = presenting.matrix(measured)
     assert made.rows == [*CONCEPTS, "everything else"]
     assert [(head, len(names)) for head, names in made.columns] == [
-        ("Base", 1), ("Erased alone", 3), ("All", 1), ("All but", 3),
+        ("Base", 1), ("Each alone", 3), ("All", 1), ("All but", 3),
     ]  # fmt: skip
     shares = [[None if c.interval is None else c.interval.value for c in row] for row in made.cells]
     assert shares == [
