@@ -92,6 +92,8 @@ def test_timestep_embeddings(golden):
         if match := re.fullmatch(r"temb\.(float_|repeat_only_)?dim(\d+)(_odd)?", key):
             t = tensors["temb.t_float" if match[1] == "float_" else "temb.t_long"]
             found = util.timestep_embedding(t, int(match[2]), repeat_only=match[1] == "repeat_only_")
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+            # processors differ in the last bit of a frequency, by which the angle at time t moves t times as far
+            allowed = 2e-6 + 2 * torch.finfo(torch.float32).eps * t.double()[:, None]
+            assert ((found - expected).double().abs() <= allowed).all(), key
             seen += 1
     assert seen

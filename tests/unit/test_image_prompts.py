@@ -123,7 +123,9 @@ def test_names_against_a_csv(tmp_path):
     (tmp_path / "other.csv").write_text("prompt\na bird\n")
     with pytest.raises(UserError, match="no image of"):
         match(folder, tmp_path / "other.csv")
-    with pytest.raises(UserError, match="not part of this repository: python data/import_prompts.py coco_30k_case FILE"):
+    with pytest.raises(
+        UserError, match="not part of this repository: python data/import_prompts.py coco_30k_case FILE"
+    ):
         match(folder, tmp_path / "coco_30k.csv")
 
 
