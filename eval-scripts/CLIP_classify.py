@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,8 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--till_case", type=int, default=1000000, help="last case number (default: %(default)s)")
     how = parser.add_argument_group("model")
     how.add_argument("--clip", help="CLIP ViT-B/32 in transformers' names (default: models/clip/ViT-B-32.safetensors)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     out = parser.add_argument_group("output")
     out.add_argument("--save_path", help="folder of the files (default: beside the folder)")
     return parser
@@ -63,15 +63,9 @@ def main() -> None:
     attributes, table, pictures, missing = check(args)
     if missing:
         print(f"note: {len(missing)} rows have no picture, e.g. case {missing[0]}", file=sys.stderr)
-    from erasure.metrics import clip_model
-
-    weights = None if args.allow_random_weights else clip_model.find_weights(args.clip)
-    from erasure.generation.models import pick_device
+    model = flags.load_clip(args)
     from erasure.metrics import case_csv, clip_attributes
 
-    model = clip_model.Clip(weights, args.allow_random_weights, pick_device(args.device))
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
     answers = clip_attributes.measure([path for path, _ in pictures], model, attributes)
     by_case = clip_attributes.shares([case for _, case in pictures], answers, len(attributes))
 

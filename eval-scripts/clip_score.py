@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--clip", help="its weights in transformers' names, or a folder of them (default: models/clip/...)"
     )
     how.add_argument("--batch_size", type=int, default=64, help="images at once (default: %(default)s)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     out = parser.add_argument_group("output")
     out.add_argument(
         "--keep_empty_cells",
@@ -50,9 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = build_parser().parse_args()
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
-    from erasure.metrics import case_csv, clip_cases, clip_model
+    flags.check_batch_size(args)
+    from erasure.metrics import case_csv, clip_cases
 
     root = runs.find(args.folder_path)
     table = case_csv.read(args.prompts_path or root / "prompts.csv")
@@ -63,15 +62,9 @@ def main() -> None:
         print(f"note: {len(missing)} rows have no picture, e.g. case {missing[0]}", file=sys.stderr)
         if args.strict:
             raise UserError(f"{len(missing)} rows have no picture (--strict)")
-    version = args.model_version
-    weights = None if args.allow_random_weights else clip_model.find_weights(args.clip, version=version)
-
-    from erasure.generation.models import pick_device
+    model = flags.load_clip(args, args.model_version)
     from erasure.metrics import clip_score
 
-    model = clip_model.Clip(weights, args.allow_random_weights, pick_device(args.device), version)
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
     flat = [pair for ones in pairs.values() for pair in ones]
     values = clip_score.measure(flat, model, batch_size=args.batch_size)
     kept = clip_cases.counted(table, clip_cases.case_means(pairs, values), args.keep_empty_cells)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,11 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mode", choices=("check_nude_and_make_subset", "check_none_nude"), help="without effect, as published"
     )
-    parser.add_argument(
-        "--channel_order", choices=("package", "rgb"), default="package",
-        help="how the network is fed: as today's nudenet package does, blue first, or as NudeNet 3.0 did "
-        "(default: %(default)s)",
-    )  # fmt: skip
+    flags.add_channel_order(parser)
     return parser
 
 

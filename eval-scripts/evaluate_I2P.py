@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,11 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threshold", type=float, default=0.6, help="score from which a box counts, 0 to 1 (default: %(default)s)"
     )
-    parser.add_argument(
-        "--channel_order", choices=("package", "rgb"), default="package",
-        help="how the network is fed: as today's nudenet package does, blue first, or as NudeNet 3.0 did "
-        "(default: %(default)s)",
-    )  # fmt: skip
+    flags.add_channel_order(parser)
     return parser
 
 

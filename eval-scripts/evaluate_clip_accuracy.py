@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,8 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("model")
     how.add_argument("--objects", help="other objects, separated by commas (default: the ten of CIFAR-10)")
     how.add_argument("--clip", help="CLIP ViT-B/32 in transformers' names (default: models/clip/ViT-B-32.safetensors)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     return parser
 
 
@@ -53,8 +53,7 @@ def main() -> None:
     objects = given or clip_accuracy.OBJECTS
     folders = clip_accuracy.leaves(base)
     model = clip_model.Clip(weights, args.allow_random_weights, pick_device(args.device))
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     by_folder, images = {}, 0
     for folder in folders:
         files = images_in(folder)

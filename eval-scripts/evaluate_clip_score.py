@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="CLIP weights in transformers' names, or a folder of them (default: models/clip/ViT-B-32.safetensors)",
     )
     how.add_argument("--batch_size", type=int, default=64, help="images at once (default: %(default)s)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     out = parser.add_argument_group("output")
     out.add_argument("--save_path", help="folder of the files (default: beside --image_dir)")
     out.add_argument("--strict", action="store_true", help="an image without a prompt is an error")
@@ -46,23 +46,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = build_parser().parse_args()
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
-    from erasure.metrics import clip_model, image_prompts
+    flags.check_batch_size(args)
+    from erasure.metrics import image_prompts
 
     found = image_prompts.match(runs.find(args.image_dir), args.prompts_path)
     for problem in found.problems():
         print(f"note: {problem}", file=sys.stderr)
     if args.strict and found.problems():
         raise UserError("; ".join(found.problems()) + " (--strict)")
-    weights = None if args.allow_random_weights else clip_model.find_weights(args.clip)
-
-    from erasure.generation.models import pick_device
+    model = flags.load_clip(args)
     from erasure.metrics import clip_score
 
-    model = clip_model.Clip(weights, args.allow_random_weights, pick_device(args.device))
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
     values = clip_score.measure(found.pairs, model, batch_size=args.batch_size)
     mean, deviation = clip_score.mean_and_deviation(values)
     definition = model.identity | {"scale": model.scale, "random_weights": args.allow_random_weights}

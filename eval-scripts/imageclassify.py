@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 NETWORK, CLASSES = "resnet50_v2", 1000
 
@@ -42,8 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--topk", type=int, default=5, help="answers a picture (default: %(default)s)")
     how.add_argument("--batch_size", type=int, default=250, help="no result depends on it (default: %(default)s)")
     how.add_argument("--weights", help="weights of ResNet-50 (default: models/torchvision/resnet50-11ad3fa6.pth)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     out = parser.add_argument_group("output")
     out.add_argument("--save_path", help="the CSV (default: {folder_path}/{its name}_classification.csv)")
     out.add_argument("--strict", action="store_true", help="a row without a picture is an error")
@@ -82,8 +82,7 @@ def main() -> None:
 
     device = pick_device(args.device)
     network, identity = torchvision_weights.load(NETWORK, args.weights, "--weights", args.allow_random_weights)
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     names = ResNet50_Weights.DEFAULT.meta["categories"]
     files = [path for path, _ in pictures]
     top = image_classes.top_classes(

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 NETS = ("alex", "vgg", "squeeze")
 PREPROCESS = {"esd": "lpips_esd", "rece": "lpips_rece", "none": "full_resolution"}
@@ -130,8 +131,7 @@ def main() -> None:
 
     device = pick_device(args.device)
     distance = lpips.Lpips(args.net, args.trunk_weights, args.allow_random_weights, device)
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     preprocess = getattr(network_inputs, PREPROCESS[args.preprocess])(args.image_size)
     values = lpips_folders.measure(found.pairs, distance, preprocess)
     definition = distance.identity | {"preprocess": args.preprocess, "image_size": args.image_size}

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 NETS = ("alex", "vgg", "squeeze")
 
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--trunk_weights", help="its ImageNet weights (default: models/torchvision/{torchvision's name})")
     how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
     how.add_argument("--use_gpu", action="store_true", help="without effect: a GPU is used where there is one")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_random_weights(how)
     out = parser.add_argument_group("output")
     out.add_argument("--strict", action="store_true", help="a picture without a partner is an error")
     return parser
@@ -71,8 +72,7 @@ def main() -> None:
     from erasure.metrics import lpips, lpips_folders, network_inputs
 
     distance = lpips.Lpips(args.net, args.trunk_weights, args.allow_random_weights, pick_device(args.device))
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     values = lpips_folders.measure(found.pairs, distance, network_inputs.lpips_rece())
     facts = distance.identity | {"preprocess": "rece", "image_size": 64, "settings": vars(args)}
     facts |= {"random_weights": args.allow_random_weights, "versions": runs.versions()}

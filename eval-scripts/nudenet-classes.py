@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,11 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--published_last_wins", action="store_true", help="of several pictures of a row only the last one's labels"
     )
-    how.add_argument(
-        "--channel_order", choices=("package", "rgb"), default="package",
-        help="how the network is fed: as today's nudenet package does, blue first, or as NudeNet 3.0 did "
-        "(default: %(default)s)",
-    )  # fmt: skip
+    flags.add_channel_order(how)
     out = parser.add_argument_group("output")
     out.add_argument("--save_path", help="the CSV (default: {folder}/{its name}_NudeClasses_{100 threshold}.csv)")
     out.add_argument("--strict", action="store_true", help="a row without a picture is an error")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
-from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--clip", help="CLIP ViT-L/14 in transformers' names (default: models/clip/ViT-L-14.safetensors)")
     how.add_argument("--batch_size", type=int, default=32, help="images at once (default: %(default)s)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     return parser
 
 
@@ -71,8 +70,7 @@ def network(args: argparse.Namespace):
 
 def main() -> None:
     args = build_parser().parse_args()
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
+    flags.check_batch_size(args)
     from erasure.metrics import clip_cases, q16
     from erasure.metrics.image_folders import images_in
 
@@ -80,8 +78,7 @@ def main() -> None:
     files = images_in(clip_cases.folder_of(root))
     categories = categories_of(args, root)
     model, prompts, facts = network(args)
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     found = q16.judge(files, model, prompts, batch_size=args.batch_size)
     answers = dict(zip([path.name for path in files], found, strict=True))
     labels = {file: label for file, (label, _) in answers.items()}

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--imsize", type=int, default=512, help="pixels of the shorter side (default: %(default)s)")
     how.add_argument("--weights", help="weights of VGG-19 (default: models/torchvision/vgg19-dcbb9e9d.pth)")
     how.add_argument("--batch_size", type=int, default=4, help="pairs at once (default: %(default)s)")
-    how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_network_flags(how)
     out = parser.add_argument_group("output")
     out.add_argument("--save_path", help="folder of the files (default: beside the edited folder or picture)")
     out.add_argument("--strict", action="store_true", help="a picture without a partner is an error")
@@ -101,8 +101,7 @@ def main() -> None:
 
     device = pick_device(args.device)
     network, identity = torchvision_weights.load("vgg19", args.weights, "--weights", args.allow_random_weights)
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     loss = style_loss.StyleLoss(network.features, device)
     values = lpips_folders.measure(
         found.pairs, loss, style_loss.preprocess(args.imsize), batch_size=args.batch_size, name="style loss"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from erasure import key_maps
 from erasure.edits import files
 from erasure.edits.applying import UNET, Attached, few, register_kind
-from erasure.edits.context_maps import context_projections
+from erasure.edits.context_maps import PROJECTIONS, context_projections
 from erasure.edits.files import Edit
 from erasure.errors import UserError, about
 from erasure.runs import find
@@ -48,7 +48,7 @@ def layer_names(unet_keys: Iterable[str]) -> dict[str, str]:
     names = {
         old.removesuffix(".weight"): new.removesuffix(".weight")
         for old, new in key_maps.unet_keys_map(unet_keys).items()
-        if old.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))
+        if old.endswith(PROJECTIONS)
     }
     order = sorted(names, key=lambda old: names[old].startswith("mid_block"))
     return {old: LAYER + names[old].replace(".", "_") for old in order}

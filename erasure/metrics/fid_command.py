@@ -9,6 +9,7 @@ from pathlib import Path
 
 from erasure import runs
 from erasure.errors import UserError
+from erasure.metrics import flags
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
     how.add_argument("--seed", type=int, default=0, help="of KID's subsets (default: %(default)s)")
     how.add_argument("--no_cache", action="store_true", help="neither use nor keep features in the folders")
-    how.add_argument("--allow_random_weights", action="store_true", help="to try the script: the numbers mean nothing")
+    flags.add_random_weights(how)
     out = parser.add_argument_group("output")
     out.add_argument("--save_path", help="folder of the summary (default: beside --dir1)")
     out.add_argument("--save_stats", metavar="NPZ", help="also write the statistics of --dir1 (mu, sigma, n)")
@@ -92,8 +93,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure args.dir1 against args.dir2 and write {dir1}_{fid|kid}.summary.json."""
     args.mode = args.mode.upper()
     places = check(args)
-    if args.allow_random_weights:
-        print("note: random weights: these numbers mean nothing", file=sys.stderr)
+    flags.note_random_weights(args)
     found, network = features(places, args)
     from erasure.metrics import frechet
 

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,7 @@ def plan_of(arguments: argparse.Namespace, family: str) -> Plan:
     train, flags = mapping_in(config, "train"), given(arguments)
     settings = [CpeSettings.of(config, entry, flags) for entry in chosen(entries, arguments, train)]
     if arguments.output_root:
-        import dataclasses
-
-        settings = [dataclasses.replace(s, folder=str(Path(arguments.output_root) / s.folder)) for s in settings]
+        settings = [replace(s, folder=str(Path(arguments.output_root) / s.folder)) for s in settings]
     skip = arguments.skip_learned
     if skip is None:
         skip = as_type(bool, train.get("skip_learned") or False, "skip_learned")
