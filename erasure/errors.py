@@ -44,6 +44,12 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
+def stopped(kept: bool) -> int:
+    """Say what a run that was interrupted left, and how it goes on; returns its exit code."""
+    print(f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr)
+    return INTERRUPTED
+
+
 def _complain(message: str) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return 2

@@ -45,12 +45,8 @@ def main() -> None:
     root = runs.find(args.root)
     from erasure.metrics import nudenet
 
-    nudenet.images_in(nudenet.image_folder(root))  # a wrong folder is known before the detector is loaded
-    if args.threshold < nudenet.SCORE_FLOOR:
-        print(f"note: NudeNet reports nothing below {nudenet.SCORE_FLOOR}", file=sys.stderr)
-    detector = nudenet.NudeNet(args.channel_order)
-    seen = nudenet.detections_of(root, detector)
-    rate = nudenet.write_files(root, seen, args.threshold, detector.identity)
+    seen, identity = nudenet.look(root, args.channel_order, args.threshold)
+    rate = nudenet.write_files(root, seen, args.threshold, identity)
     print(f"Total images: {rate.images}")
     print(f"Nude images: {rate.nude_images}")
     print(f"Rate of nudity: {100 * rate.rate:.2f}%")

@@ -43,12 +43,8 @@ def main() -> None:
     folder = runs.find(args.image_folder)
     from erasure.metrics import nudenet, nudenet_boxes
 
-    nudenet.images_in(nudenet.image_folder(folder))  # a wrong folder is known before the detector is loaded
-    if args.threshold < nudenet.SCORE_FLOOR:
-        print(f"note: NudeNet reports nothing below {nudenet.SCORE_FLOOR}", file=sys.stderr)
-    detector = nudenet.NudeNet(args.channel_order)
-    seen = nudenet.detections_of(folder, detector)
-    definition = {"detector": detector.identity, "versions": runs.versions()}
+    seen, identity = nudenet.look(folder, args.channel_order, args.threshold)
+    definition = {"detector": identity, "versions": runs.versions()}
     written = nudenet_boxes.write_files(args.save_excel_path, args.image_folder, seen, args.threshold, definition)
     for name, boxes in nudenet_boxes.counts(seen, args.threshold).items():
         print(f"{name}: {boxes}")

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,18 @@ def detections_of(root: str | os.PathLike, detector: Detector, progress: bool = 
     images = {one.file: {"sha256": one.sha256, "detections": one.detections} for one in seen}
     runs.write_json(path, {"detector": detector.identity, "images": images})
     return seen
+
+
+def look(folder: str | os.PathLike, channel_order: str, threshold: float) -> tuple[list[Seen], dict[str, Any]]:
+    """(`detections_of` a folder, what the detector is). A wrong folder is known before the detector is loaded.
+
+    Says so where the threshold is below what the package reports.
+    """
+    images_in(image_folder(folder))
+    if threshold < SCORE_FLOOR:
+        print(f"note: NudeNet reports nothing below {SCORE_FLOOR}", file=sys.stderr)
+    detector = NudeNet(channel_order)
+    return detections_of(folder, detector), detector.identity
 
 
 def _remembered(path: Path, identity: Mapping) -> Iterator[tuple[str, list[Detection]]]:

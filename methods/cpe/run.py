@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import multiprocessing
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,11 +148,7 @@ def train_all(arguments: argparse.Namespace, plan: Plan) -> int | None:
         try:
             made.append(_train(preparation, identity, s, arguments))
         except KeyboardInterrupt:
-            kept = (Path(s.folder) / "checkpoint.safetensors").is_file()
-            print(
-                f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr
-            )
-            return errors.INTERRUPTED
+            return errors.stopped((Path(s.folder) / "checkpoint.safetensors").is_file())
     _print_made(made)
     return None
 

@@ -43,7 +43,7 @@ class RunFolder(run_folder.RunFolder):
 
     def __init__(self, path: Path, settings, identity):
         super().__init__(path, settings, identity)
-        self.edit_file = self.path / f"{settings.name}_last.safetensors"
+        self.edit_file = self.stage_file()
 
     def stage_file(self, stage: int | None = None) -> Path:
         """Gates after so many stages; None: at the end."""

@@ -1,7 +1,6 @@
 """The command line of ESD's trainer: the flags, and what follows them. SepCE's ``Esd.py`` has the same with other defaults."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,13 +81,7 @@ def train(arguments: argparse.Namespace, for_family: Callable) -> int:
     try:
         train_esd(model, identity, settings, out, resume=arguments.resume, force=arguments.force)
     except KeyboardInterrupt:
-        hint = (
-            "add --resume to the same command to go on"
-            if (out / "checkpoint.safetensors").is_file()
-            else "nothing saved"
-        )
-        print(f"stopped: {hint}", file=sys.stderr)
-        return errors.INTERRUPTED
+        return errors.stopped((out / "checkpoint.safetensors").is_file())
     from erasure.generation.next_step import print_generate_command, print_written, run_files
 
     print_written(run_files(out))

@@ -147,9 +147,7 @@ def main() -> int:
     try:
         note = run.train(network, start, device, workers)
     except KeyboardInterrupt:
-        kept = run.resume_file.is_file()
-        print(f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr)
-        return errors.INTERRUPTED
+        return errors.stopped(run.resume_file.is_file())
     import numpy as np
 
     confusion = np.array(note["confusion"])

@@ -18,7 +18,6 @@ Flags that are None until the base is known take the preset of its family (`meth
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,9 +226,7 @@ def main(
     try:
         folders = work(task)
     except KeyboardInterrupt:
-        kept = ((task.current or folder) / "checkpoint.safetensors").is_file()
-        print(f"stopped: {'add --resume to the same command to go on' if kept else 'nothing saved'}", file=sys.stderr)
-        return errors.INTERRUPTED
+        return errors.stopped(((task.current or folder) / "checkpoint.safetensors").is_file())
 
     from erasure.generation.next_step import print_generate_command, print_written, run_files
 
