@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from html import escape
 
 from PIL import Image
@@ -56,26 +57,42 @@ dl div { display: flex; gap: .4rem } dd { margin: 0; color: var(--quiet) }
 
 def to_html(report: Report) -> str:
     """The report as an HTML document (UTF-8)."""
-    strips = "\n".join(_strip(report, strip) for strip in report.strips)
-    facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in report.facts.items())
+    parts = [
+        f"<p>{escape(report.subtitle)}</p>",
+        _table(report) if report.scores else "",
+        _panels(report) if report.panels else "",
+        strips(report),
+        facts(report.facts),
+    ]
+    return document(report.title, "\n".join(parts))
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page under its title, with this module's style and more of it."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(report.title)}</title>
-<style>{_STYLE}</style>
+<title>{escape(title)}</title>
+<style>{_STYLE}{style}</style>
 </head>
 <body>
-<h1>{escape(report.title)}</h1>
-<p>{escape(report.subtitle)}</p>
-{_table(report) if report.scores else ""}
-{_panels(report) if report.panels else ""}
-{strips}
-<dl>{facts}</dl>
+<h1>{escape(title)}</h1>
+{body}
 </body>
 </html>
 """
+
+
+def strips(report: Report) -> str:
+    """The pictures, a section a strip."""
+    return "\n".join(_strip(report, strip) for strip in report.strips)
+
+
+def facts(named: Mapping[str, str]) -> str:
+    """A line of names and values for the foot."""
+    return f"<dl>{''.join(f'<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>' for k, v in named.items())}</dl>"
 
 
 def _table(report: Report) -> str:

@@ -202,8 +202,10 @@ def _picture_line(page: Page, report: Report, line: Sequence[Part]) -> None:
     names = [version.name for version in report.versions]
     size = next((size for size in (19, 17) if widest(names, font(size, True)) <= GUTTER - 12), 15)
     for row, name in enumerate(names):
-        name = fit(name, font(size, True), GUTTER - 12)
-        page.text(MARGIN, top + row * row_height + TILE / 2, name, size, INK if row else QUIET, True, "lm")
+        lines = wrap(name, font(size, True), GUTTER - 12, most=4)
+        middle = top + row * row_height + TILE / 2 - (len(lines) - 1) * (size + 4) / 2
+        for i, text in enumerate(lines):
+            page.text(MARGIN, middle + i * (size + 4), text, size, INK if row else QUIET, True, "lm")
     page.y = top + len(report.versions) * row_height + 26
 
 
