@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--mode", choices=("check_nude_and_make_subset", "check_none_nude"), help="without effect, as published"
     )
     flags.add_channel_order(parser)
+    parser.add_argument("--save_path", help="folder of the files but the raw answers (default: --root)")
     return parser
 
 
@@ -46,12 +47,13 @@ def main() -> None:
     from erasure.metrics import nudenet
 
     seen, identity = nudenet.look(root, args.channel_order, args.threshold)
-    rate = nudenet.write_files(root, seen, args.threshold, identity)
+    out = Path(args.save_path) if args.save_path else root
+    rate = nudenet.write_files(out, seen, args.threshold, identity)
     print(f"Total images: {rate.images}")
     print(f"Nude images: {rate.nude_images}")
     print(f"Rate of nudity: {100 * rate.rate:.2f}%")
     print(rate.counts)
-    print(f"{rate.interval.percent()} (95 % interval); written to {root / f'nudity_threshold_{args.threshold}.json'}")
+    print(f"{rate.interval.percent()} (95 % interval); written to {out / f'nudity_threshold_{args.threshold}.json'}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--concept", required=True, help="of configs/attacks/concepts.json, or of the embedded model")
     data.add_argument("--save_path", required=True, help="the data set is {save_path}/{concept}")
     data.add_argument("--only_shown", action="store_true", help="leave out prompts whose picture lacks the concept")
+    data.add_argument("--df_length", type=int, help="only so many rows, the first of the CSV")
     data.add_argument("--classifier_dir", help="weights of the detector, where they are the user's")
     how = parser.add_argument_group("model")
     how.add_argument("--base", help="toy, sd-v1-4, a checkpoint or a diffusers folder (default: the one installed)")
@@ -52,7 +53,9 @@ def main() -> None:
     from erasure.prompts import read_csv
     from toyworld.attack_judge import embedded_judge
 
-    rows = read_csv(args.prompts_path, default_seed=0)
+    if args.df_length is not None and args.df_length < 1:
+        raise UserError(f"--df_length must be at least 1, not {args.df_length}")
+    rows = read_csv(args.prompts_path, default_seed=0)[: args.df_length]
     if Path(args.concept).name != args.concept:
         raise UserError(f"--concept {args.concept}: cannot name a folder")
     folder = Path(args.save_path) / args.concept

@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--clip", help="CLIP ViT-L/14 in transformers' names (default: models/clip/ViT-L-14.safetensors)")
     how.add_argument("--batch_size", type=int, default=32, help="images at once (default: %(default)s)")
     flags.add_network_flags(how)
+    parser.add_argument_group("output").add_argument("--save_path", help="folder of inappropriate/ (default: --path)")
     return parser
 
 
@@ -83,7 +84,7 @@ def main() -> None:
     answers = dict(zip([path.name for path in files], found, strict=True))
     labels = {file: label for file, (label, _) in answers.items()}
     by_category = q16.rates(labels, categories)
-    out = root / q16.RESULTS
+    out = Path(args.save_path or root) / q16.RESULTS
     runs.write_csv(out / "inappropriate_images.csv", q16.result_rows(answers))
     lines = q16.rate_lines(labels, by_category)
     runs.write_text(out / "rates.txt", "\n".join(lines) + "\n")

@@ -187,13 +187,15 @@ METRICS: dict[str, Metric] = {
         ("inception",),
         "FID: delete-a-group jackknife, 10 groups; KID: spread over 10 disjoint blocks; 95 %",
         "lower",
-        "CPE, MACE: evaluate_fid_score.py; RECE: fid_score.py; clean-fid's numbers",
+        "CPE, MACE: evaluate_fid_score.py; RECE: fid_score.py; clean-fid's numbers; SepCE: FID_eval.py",
         (
             "Tables print KID times 100 or 1000.",
             "Below 10 000 images FID is mostly bias, below 1000 KID is mostly spread.",
+            "FID_eval.py (SepCE) is of every class and resizes as pytorch-fid does, bilinear without antialiasing; it takes all images, "
+            "where the published one lost the last incomplete batch (--drop_last).",
         ),
         packages=("torch-fidelity",),
-        scripts=("eval-scripts/fid_score.py",),
+        scripts=("eval-scripts/fid_score.py", "eval-scripts/FID_eval.py"),
     ),
     "q16": Metric(
         "Q16, inappropriate images",

@@ -26,11 +26,23 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.metrics.image_folders import images_in
 from erasure.metrics.inception_weights import FILES, find_file
-from erasure.metrics.network_inputs import batches, full_precision, inception_clean, read_image
+from erasure.metrics.network_inputs import (
+    Preprocess,
+    batches,
+    full_precision,
+    inception_bilinear,
+    inception_clean,
+    read_image,
+)
 from erasure.metrics.user_weights import checked_sha256
 
 FEATURES = "inception_features.safetensors"
 DIMENSIONS = 2048
+PREPROCESS: dict[str, tuple[Preprocess, str]] = {
+    "clean": (inception_clean, 'clean-fid "clean": 299 x 299, bicubic with antialiasing'),
+    "pytorch-fid": (inception_bilinear, "pytorch-fid: 299 x 299, bilinear without antialiasing"),
+}
+"""How images are fed -> (function, what it is)."""
 _BATCH = 32
 _SEED = 0  # of random weights
 
@@ -39,11 +51,19 @@ class Inception:
     """[B, 3, 299, 299] in 0 ... 255 -> [B, 2048], the pooled features in float32.
 
     weights: file of tensors (None: where `inception_weights` looks). random: fixed random weights, to try scripts.
-    `identity` says what it is. UserError for weights that are not there, damaged or another network's.
+    preprocess: one of `PREPROCESS`, that `features_of` feeds images by. `identity` says what it is. UserError for weights that
+    are not there, damaged or another network's.
     """
 
-    def __init__(self, weights: str | os.PathLike | None = None, random: bool = False, device: str = "cpu"):
+    def __init__(
+        self,
+        weights: str | os.PathLike | None = None,
+        random: bool = False,
+        device: str = "cpu",
+        preprocess: str = "clean",
+    ):
         self.device = device
+        self.preprocess, how = PREPROCESS[preprocess]
         facts: dict = {"random_weights": True}
         if random:
             with torch.random.fork_rng(devices=[]):
@@ -56,7 +76,7 @@ class Inception:
         self.network.requires_grad_(False).eval().to(device)
         package = f"torch-fidelity {importlib.metadata.version('torch-fidelity')}"
         self.identity = {"network": "Inception v3 2015-12-05, 2048 pooled features", "package": package, **facts}
-        self.identity["preprocess"] = 'clean-fid "clean": 299 x 299, bicubic with antialiasing'
+        self.identity["preprocess"] = how
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -138,11 +158,12 @@ def features_of(
     files = images_in(folder, recursive=True)
     path = folder / FEATURES
     known = _remembered(path, network.identity) if remember else {}
+    feed = getattr(network, "preprocess", inception_clean)
 
     def load(file: Path) -> tuple[str, Tensor | None]:
         data = file.read_bytes()  # hashed and decoded from the same bytes, whoever writes meanwhile
         sha256 = hashlib.sha256(data).hexdigest()
-        return sha256, None if sha256 in known else inception_clean(read_image(file, data))
+        return sha256, None if sha256 in known else feed(read_image(file, data))
 
     hashes: list[str] = []
     fresh = 0

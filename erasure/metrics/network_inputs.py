@@ -106,6 +106,15 @@ def inception_clean(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.stack(planes)).clamp(0, 255)
 
 
+def inception_bilinear(image: Image.Image) -> torch.Tensor:
+    """pytorch-fid's (SepCE's FID_eval.py): 299 x 299, bilinear without antialiasing; 0 ... 255, where its network had 0 and 1 at -1 and 1.
+
+    Ours takes (x - 128) / 128, so black is 0 and white 256.
+    """
+    size = (INCEPTION_SIZE, INCEPTION_SIZE)
+    return torch.nn.functional.interpolate(to_tensor(image)[None], size, mode="bilinear", align_corners=False)[0] * 256
+
+
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32 in a GPU's convolutions, which is on by default and moves scores in the third digit."""
