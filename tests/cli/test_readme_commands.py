@@ -1,5 +1,6 @@
-"""The commands that the READMEs show: their scripts are there, and parse them as they stand."""
+"""The commands that READMEs and docs/ show: their scripts are there, and parse them as they stand."""
 
+import contextlib
 import importlib.util
 import re
 import shlex
@@ -7,14 +8,20 @@ import shlex
 import pytest
 
 from erasure.runs import ROOT
+from tests.cli import method_template
 
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("methods/**/README.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / folder / "README.md" for folder in ("data", "reproduce", "docs/method-template")),
+    *sorted(ROOT.glob("methods/**/README.md")),
+    *(ROOT / "docs" / name for name in ("add-a-method.md", "attacks.md")),
+]
 _PLACEHOLDERS = re.compile(r"[…{]|\bRUN\b")
 
 
-def commands(readme):
+def commands(page):
     """(words of a command) for every line of the ```sh blocks, those that go on in the next line joined."""
-    for block in re.findall(r"^```sh\n(.*?)^```", readme.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
             for command in line.split(" && "):
                 words = shlex.split(command, comments=True)
@@ -24,9 +31,9 @@ def commands(readme):
 
 def shown():
     return [
-        pytest.param(words, id=f"{readme.parent.name}: {' '.join(words)[:90]}")
-        for readme in READMES
-        for words in commands(readme)
+        pytest.param(words, id=f"{page.parent.name}: {' '.join(words)[:90]}")
+        for page in PAGES
+        for words in commands(page)
     ]
 
 
@@ -38,20 +45,33 @@ def parser_of(script):
     return module.build_parser() if hasattr(module, "build_parser") else None
 
 
+@contextlib.contextmanager
+def place_of(script, tmp_path):
+    """Where a shown script is; the method that a page has the reader make is a copy of the template."""
+    if not script.startswith(f"methods/{method_template.NAME}/"):
+        yield ROOT / script
+        return
+    folder = method_template.copy(tmp_path)
+    with method_template.importable(folder):
+        yield tmp_path / script
+
+
 @pytest.mark.parametrize("words", shown())
-def test_a_shown_command_parses(words):
+def test_a_shown_command_parses(words, tmp_path):
     while "=" in words[0]:  # variables
         words = words[1:]
     program, *rest = words
-    if program == "sh":
-        assert (ROOT / rest[0]).is_file()
+    if program in ("sh", "cp"):
+        there = [word for word in rest if not word.startswith("-")][0]
+        assert (ROOT / there).exists() and (program == "cp" or (ROOT / there).is_file())
     if program != "python" or rest[0] == "-m":
         return
-    assert (ROOT / rest[0]).is_file()
-    parser = parser_of(ROOT / rest[0])
-    if parser and "--help" not in rest:
-        parser.parse_args(rest[1:])
+    with place_of(rest[0], tmp_path) as script:
+        assert script.is_file()
+        parser = parser_of(script)
+        if parser and "--help" not in rest:
+            parser.parse_args(rest[1:])
 
 
-def test_every_readme_shows_some():
-    assert all(list(commands(readme)) for readme in READMES)
+def test_every_page_shows_some():
+    assert all(list(commands(page)) for page in PAGES)
