@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
+from reproduce.points import side
 from reproduce.results import Entry
 from reproduce.tables import Table
-from reproduce.verdicts import EXPECTED, MARKS, TONES, number
+from reproduce.verdicts import EXPECTED, MARKS, TONES, beside, number
 
 FEW = 26  # so many numbers are listed one by one
 MISSING = "–"
@@ -17,9 +18,9 @@ table.cells thead th { border-bottom: 1px solid var(--line); color: var(--quiet)
 table.cells tbody th { font-size: .9rem; white-space: normal; min-width: 8rem; max-width: 18rem }
 table.cells td b { font-size: 1.02rem } table.cells td small { display: block; margin: 0; font-size: .78rem; white-space: nowrap }
 table.cells td.why { white-space: normal; min-width: 14rem; color: var(--quiet); font-size: .82rem }
-table.cells.dense th, table.cells.dense td { padding: .25rem .7rem .25rem 0 }
+table.cells.dense th, table.cells.dense td { padding: .25rem .55rem .25rem .3rem } table.cells.dense th:first-child { padding-left: 0 }
 table.cells tr.same > th, table.cells tr.same > td { border-top: 0 }
-.num { text-align: right } table.cells th.num, table.cells td.num { text-align: right }
+table.cells th.num, table.cells td.num { text-align: right } table.cells td.gone { background: var(--track) }
 .good { color: var(--keep) } .fair { color: #a16207 } .none { color: var(--faint) } .sign { font-style: normal; margin-left: .25rem }
 .published { color: var(--quiet) } .recalled { color: var(--faint) }
 .chips { display: flex; flex-wrap: wrap; gap: .4rem .9rem; margin: 1rem 0 0; padding: 0; list-style: none; font-size: .95rem }
@@ -33,6 +34,7 @@ def table_html(judged: Sequence[Judged], toy: bool, heads: tuple[str, str] = ("o
     if not any(e.part for e, _, _ in judged) and len(judged) <= FEW:
         return _listed(judged, toy, heads)
     legend = f"In a cell: {heads[0]}, its 95 % interval, {'the base model' if toy else heads[1]}. " + _signs(judged)
+    legend += " Shaded: what should be gone." if any(e.part and side(e) == "erase" for e, _, _ in judged) else ""
     return f"<p class='legend'>{escape(legend)}</p>\n" + _dense(judged, lambda one: _dense_cell(one, toy))
 
 
@@ -104,17 +106,19 @@ def _arrow(entry: Entry) -> str:
 
 
 def _ours(entry: Entry) -> str:
-    return number(entry.ours.value) if entry.ours else MISSING
+    return beside(entry.ours.value, entry.published) if entry.ours else MISSING
 
 
 def _interval(entry: Entry) -> str:
     one = entry.ours
-    return f"{number(one.low)} – {number(one.high)}" if one and None not in (one.low, one.high) else MISSING
+    if one is None or None in (one.low, one.high):
+        return MISSING
+    return f"{beside(one.low, entry.published)} – {beside(one.high, entry.published)}"
 
 
 def _second(entry: Entry, toy: bool) -> str:
     if toy:
-        return number(entry.before.value) if entry.before else MISSING
+        return beside(entry.before.value, None) if entry.before else MISSING
     return published(entry)
 
 
@@ -162,8 +166,10 @@ def _dense_cell(one: Judged, toy: bool) -> str:
     entry, word, reason = one
     tone, sign = TONES[word]
     interval = f"<small>{_interval(entry)}</small>" if _interval(entry) != MISSING else ""
+    ours = f"<b class='{tone}'>{_ours(entry)}</b>" if entry.ours else ""
+    gone = " gone" if entry.part and side(entry) == "erase" else ""
     return (
-        f"<td class='num' title='{escape(f'{word}: {reason}')}'><b class='{tone}'>{_ours(entry)}</b>"
+        f"<td class='num{gone}' title='{escape(f'{word}: {reason}')}'>{ours}"
         f"<i class='sign {tone}'>{sign}</i>{interval}<small>{_second(entry, toy)}</small></td>"
     )
 

@@ -20,8 +20,8 @@ STYLE = (
     cells.STYLE
     + """
 h3 { font-size: 1rem; margin: 1.6rem 0 .4rem } details { margin: .8rem 0 } summary { cursor: pointer; margin-bottom: .4rem }
-p + p, ul + p, p + ul { margin-top: .5rem } ul.plain { color: var(--quiet); padding-left: 1.2rem; margin: .4rem 0 }
-.plots { display: flex; flex-wrap: wrap; gap: 1.2rem } .plots img { max-width: 100%; width: 44rem; background: #fff; border-radius: 6px }
+ul.chips + .table { margin-top: 1.6rem } p + p, ul + p, p + ul { margin-top: .5rem } ul.plain { color: var(--quiet); padding-left: 1.2rem; margin: .4rem 0 }
+.plots { display: flex; flex-wrap: wrap; gap: 1.2rem } .plots img { max-width: 100%; height: auto; background: #fff; border-radius: 6px }
 table.settings td, table.settings th { font-size: .85rem; padding: .3rem 1.6rem .3rem 0; white-space: normal; vertical-align: top }
 table.settings { width: auto } a { color: inherit } .flag { color: var(--bad); font-weight: 600; white-space: nowrap }
 @media print { body { padding: 0; font-size: 12px } .table { overflow: visible } tr, figure, .plots img { break-inside: avoid } }
@@ -30,12 +30,11 @@ table.settings { width: auto } a { color: inherit } .flag { color: var(--bad); f
 COMPARED = ("sampler", "steps", "guidance", "detector", "noise_device", "images")
 """Settings that are set side by side first, whether the paper states them or not."""
 ALIASES = {"ddim_steps": "steps", "guidance_scale": "guidance", "noise": "noise_device", "number of images": "images"}
-TITLES = {"tradeoff.png": "Erasure against preservation", "thresholds.png": "How much depends on the threshold"}
 TWO_OF_NUDENET = "NudeNet 2 and 3 are different networks: their counts are never set against each other."
 
 
-def table_page(result: TableResult, judged: Sequence[Judged], plots: Sequence[str], shown: Report | None) -> str:
-    """The report of one table. plots: names of the files beside it."""
+def table_page(result: TableResult, judged: Sequence[Judged], plots: Mapping[str, str], shown: Report | None) -> str:
+    """The report of one table. plots: {file beside it: heading}."""
     source, toy = _source(result.name), result.base == "toy"
     parts = [
         f"<p>{_subtitle(result, toy)}</p>",
@@ -68,7 +67,7 @@ def index_page(
         "<div class='table'><table class='cells'><thead><tr><th>table</th><th>base</th><th>title</th><th>verdicts</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
-    image = f"<h2>Erasure against preservation</h2>{_images([plot])}" if plot else ""
+    image = f"<h2>Erasure against preservation</h2>{_image(plot)}" if plot else ""
     subtitle = f"<p>{len(results)} table{'s' if len(results) != 1 else ''}, {len(everything)} numbers.</p>"
     return document("Tables of the papers", "\n".join((subtitle, cells.chips(everything), table_html, image)), STYLE)
 
@@ -148,13 +147,13 @@ def _why(judged: Sequence[Judged]) -> str:
 # ---- below them ----------------------------------------------------------------------------------------------------
 
 
-def _plots(names: Sequence[str]) -> str:
-    return "".join(f"<h2>{title}</h2>{_images([name])}" for name, title in TITLES.items() if name in names)
+def _plots(named: Mapping[str, str]) -> str:
+    return "".join(f"<h2>{escape(heading)}</h2>{_image(name)}" for name, heading in named.items())
 
 
-def _images(names: Sequence[str]) -> str:
-    found = "".join(f"<img src='{escape(name)}' alt='{escape(Path(name).stem)}'>" for name in names)
-    return f"<div class='plots'>{found}</div>"
+def _image(name: str) -> str:
+    name = escape(name)
+    return f"<div class='plots'><img src='{name}' srcset='{name} 1.5x' alt='{name.partition('.')[0]}'></div>"
 
 
 def _printed(source: Table) -> str:
@@ -188,17 +187,20 @@ def settings(given: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator
     for name in dict.fromkeys((*COMPARED, *published, *ours)):
         here, there = _text(ours.get(name)), _text(published.get(name))
         if here or there:
-            yield name, here, there, bool(here and there) and differ(here, there)
+            yield name, here, there, bool(here and there) and differ(here, there, several=name == "images")
 
 
-def differ(ours: str, published: str) -> bool:
-    """Whether a setting is another than the paper's words begin with: LMS and "LMS (script default)" are the same."""
+def differ(ours: str, published: str, several: bool = False) -> bool:
+    """Whether a setting is another than the paper's words begin with: LMS and "LMS (script default)" are the same.
+
+    several: each of the paper's numbers will do.
+    """
     here, there = (_version(text) or re.findall(r"\d+(?:\.\d+)?|[a-z]+", text.casefold()) for text in (ours, published))
     if (
         here and there and isinstance(here[0], str) and here[0][0].isdigit()
     ):  # a number: the first one that the paper states
         numbers = [float(word) for word in there if word[0].isdigit()]
-        return bool(numbers) and float(here[0]) != numbers[0]
+        return bool(numbers) and float(here[0]) not in (numbers if several else numbers[:1])
     return list(here[:1]) != list(there[:1])
 
 

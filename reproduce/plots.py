@@ -171,7 +171,8 @@ def legend(panel: Axes, found: Points) -> None:
         y = 1 - (i + 0.5) * step
         panel.plot(0.03, y, "o", color=_colour(i), markersize=DOT, clip_on=False)
         panel.text(0.03, y, str(i + 1), fontsize=6.5, color=PAPER, ha="center", va="center_baseline", fontweight="bold")
-        panel.text(0.12, y, _short(name), fontsize=8.5, color=INK, va="center_baseline", clip_on=False)
+        name, size = (_short(name), 8.5) if len(name) <= 30 else (_short(name, 76, 38), 7)
+        panel.text(0.12, y, name, fontsize=size, color=INK, va="center", clip_on=False, linespacing=1.05)
     text = "\n".join(_key(found))
     panel.text(0, 1 - (len(names) + 0.5) * step, text, fontsize=7.5, color=QUIET, va="top", linespacing=1.5)
 
@@ -251,8 +252,10 @@ def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _short(name: str, most: int = 30) -> str:
-    return _plain(name if len(name) <= most else name[: most - 1] + "…")
+def _short(name: str, most: int = 30, line: int = 0) -> str:
+    """At most so many letters; line: broken into lines of so many."""
+    short = name if len(name) <= most else name[: most - 1] + "…"
+    return _plain("\n".join(textwrap.wrap(short, line)) if line else short)
 
 
 def _wrapped(text: str, inches: float, size: float) -> str:

@@ -53,11 +53,8 @@ class Axis:
 
     key: tuple[str, str, str | None]  # metric, measure, side
     better: str
+    name: str
     base: Value | None = None
-
-    @property
-    def name(self) -> str:
-        return self.key[0].replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,10 @@ def _axis(judged: Sequence[Judged], first: Entry, which: str | None) -> Axis:
     key = (first.metric, first.measure, which)
     before = [e.before for e, _, _ in judged if e.before and _is(e, key)]
     same = before and all(b.value == before[0].value for b in before)
-    return Axis(key, first.better, Value(before[0].value, before[0].low, before[0].high) if same else None)
+    several = len({e.measure for e, _, _ in judged if e.metric == first.metric}) > 1
+    name = f"{first.metric} {first.part or first.measure}" if several else first.metric
+    base = Value(before[0].value, before[0].low, before[0].high) if same else None
+    return Axis(key, first.better, name.replace("_", " "), base)
 
 
 def _is(entry: Entry, key: tuple[str, str, str | None]) -> bool:

@@ -31,28 +31,28 @@ def write(result: TableResult, folder: Path) -> list[Path]:
     """Everything of one table in `folder`; the files' paths."""
     folder = Path(folder)
     judged = verdicts.judged(result)
-    plots = list(_plots(result, judged, folder))
-    shown = pictures.grids(result)
-    if shown:
-        plots.append(folder / "grid.png")
-        with atomic_path(plots[-1]) as temporary:
+    plots = dict(_plots(result, judged, folder))
+    paths = [folder / "report.html", folder / "table.csv", *(folder / name for name in plots)]
+    if shown := pictures.grids(result):
+        paths.append(folder / "grid.png")
+        with atomic_path(paths[-1]) as temporary:
             to_image(shown).save(temporary)
-    paths = [folder / "report.html", folder / "table.csv"]
-    write_text(paths[0], page.table_page(result, judged, [path.name for path in plots], shown))
+    write_text(paths[0], page.table_page(result, judged, plots, shown))
     write_csv(paths[1], csv_rows(result, judged))
-    return [*paths, *plots]
+    return paths
 
 
-def _plots(result: TableResult, judged: Sequence[Judged], folder: Path) -> Iterator[Path]:
+def _plots(result: TableResult, judged: Sequence[Judged], folder: Path) -> Iterator[tuple[str, str]]:
+    """Draw them; (file, heading) of each."""
     from reproduce import plots  # matplotlib takes a second
 
     title = f"{result.name}: {result.title}"
     if found := points.of(judged):
-        yield folder / "tradeoff.png"
         plots.tradeoff(title, found, folder / "tradeoff.png")
+        yield "tradeoff.png", "Erasure against preservation" if found.plane else "Method by method"
     if result.curves:
-        yield folder / "thresholds.png"
         plots.thresholds(title, result.curves, folder / "thresholds.png")
+        yield "thresholds.png", "What depends on the threshold"
 
 
 def csv_rows(result: TableResult, judged: Sequence[Judged]) -> list[list[Any]]:

@@ -1,23 +1,28 @@
-"""The tables of the papers: what they say, and what it takes to make them anew.
+"""The tables of the papers: what they say, what it takes to make them anew, and making them: ours beside the published numbers.
 
 python reproduce/run.py --list                                           # all tables
 python reproduce/run.py --list rece:nudity                               # its published numbers, each with how sure it is
-python reproduce/run.py --table rece:nudity --dry-run                    # its counterpart on the embedded model: jobs, images, hours
-python reproduce/run.py --table esd:objects uce:objects --base sd-v1-4 --dry-run --tflops 60
+python reproduce/run.py --table rece:nudity                              # its small counterpart on the embedded model
+python reproduce/run.py --table esd:objects uce:objects --base sd-v1-4 --dry-run --tflops 60      # jobs, images, hours
+python reproduce/run.py --table all --base sd-v1-4 --coco_reference coco/val2014 --processes 4 -- --executor slurm --jobs 20
 
-Only --list and --dry-run are here: the workflow that runs the jobs is not part of the repository yet.
+What is done is kept: a run that was stopped goes on with the same command, and another table takes what it shares with this one.
+What stands behind -- is Snakemake's, which runs the steps.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from erasure import errors
+from erasure import errors, runs
 from erasure.errors import UserError
-from reproduce import jobs
+from reproduce.commands import shell_line
 from reproduce.costs import MODELS, Cost
+from reproduce.models import Plan
+from reproduce.steps import Step, graph, table_key
 from reproduce.tables import CERTAINTIES, Table, table, tables
 
 SIGNS = {"recalled": "?", "secondary": "*"}  # after a value; what is missing has none
@@ -32,29 +37,52 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--list", nargs="?", const="", metavar="PAPER[:TABLE]", help="say what tables there are, or what one says"
     )
-    how = parser.add_argument_group("how")
-    how.add_argument("--dry-run", action="store_true", help="only list jobs, images, operations and hours")
-    how.add_argument(
+    what.add_argument(
         "--base", choices=MODELS, default="toy", help="base model (default: %(default)s, the embedded one)"
     )
+    what.add_argument("--coco_reference", metavar="DIR", help="COCO's real pictures (val2014), for FID on Stable Diffusion")
+    how = parser.add_argument_group("how")
+    how.add_argument("--dry-run", action="store_true", help="only list steps, images, operations and hours")
     how.add_argument(
         "--tflops", type=float, help="what your device sustains, for the hours (default: see reproduce/costs.py)"
     )
+    how.add_argument("--cores", type=int, default=os.cpu_count(), help="steps at once (default: %(default)s, all cores)")
+    how.add_argument(
+        "--processes", type=int, default=1,
+        help="GPUs that the images of one step are spread over, with the same images whatever the number (default: 1)",
+    )  # fmt: skip
+    out = parser.add_argument_group("output")
+    out.add_argument("--out", metavar="DIR", help="folder of everything (default: outputs/reproduce/{base})")
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+def main(argv: list[str] | None = None) -> int | None:
+    given = sys.argv[1:] if argv is None else argv
+    own, _, more = (given, "", []) if "--" not in given else (given[: given.index("--")], "", given[given.index("--") + 1 :])
+    args = build_parser().parse_args(own)
+    for name in ("tflops", "cores", "processes"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f"--{name} must be above 0, not {value}")
     if args.list is not None:
-        _list(args.list)
-    elif not args.table:
+        return _list(args.list)
+    if not args.table:
         raise UserError("name tables with --table, as in --table rece:nudity --dry-run, or give --list")
-    elif args.tflops is not None and not args.tflops > 0:
-        raise UserError(f"--tflops must be above 0, not {args.tflops}")
-    elif not args.dry_run:
-        raise UserError("tables can only be listed yet: add --dry-run for the commands of a table, or give --list")
-    else:
-        _dry_run(_chosen(args.table, args.base), args.base, args.tflops)
+    plan = _plan(args)
+    chosen = _chosen(args.table, args.base)
+    steps = graph(chosen, plan)
+    if args.dry_run:
+        return _dry_run(chosen, steps, plan, args.tflops)
+    return _make(chosen, steps, plan, args, more)
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    root = Path(args.out or runs.ROOT / "outputs" / "reproduce" / args.base).expanduser().resolve()
+    inputs = {"coco_reference": args.coco_reference} if args.coco_reference else {}
+    for name, path in inputs.items():
+        if not runs.find(path).exists():
+            raise UserError(f"--{name} {path}: no such file or folder")
+    return Plan(args.base, root, {name: str(runs.find(path).resolve()) for name, path in inputs.items()})
 
 
 def _chosen(names: list[str], base: str) -> list[Table]:
@@ -62,6 +90,28 @@ def _chosen(names: list[str], base: str) -> list[Table]:
         return [table(name) for name in names]
     here = [one for one in tables().values() if not one.not_here]
     return [one for one in here if base != "toy" or one.embedded or one.computed_from]
+
+
+# ---- making them ---------------------------------------------------------------------------------------------------
+
+
+def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argparse.Namespace, more: list[str]) -> int:
+    """Run the steps, then say what came out. 1 if something of the user's was missing, so that numbers are."""
+    from erasure import base_models
+    from reproduce import report, results, workflow
+
+    base_models.resolve(plan.base)  # says now what is missing
+    settings = {"tables": len(chosen), "base": plan.base, "steps": len(steps), "cores": args.cores, "out": plan.root}
+    runs.print_settings(settings | {"processes of an images step": args.processes} | dict(plan.inputs))
+    missing = workflow.run(plan, steps, args.cores, args.processes, more)
+    made = [results.read(plan.root / table_key(one.name) / "result.json") for one in chosen]
+    overview = report.overview(made, plan.root)
+    for result in made:
+        print(f"\n{report.text(result)}")
+    for why in dict.fromkeys(missing.values()):
+        print(f"missing: {why}", file=sys.stderr)
+    print(f"\n{overview}")
+    return 1 if missing else 0
 
 
 # ---- what they say -------------------------------------------------------------------------------------------------
@@ -99,20 +149,19 @@ def _show(one: Table) -> None:
 # ---- what it takes -------------------------------------------------------------------------------------------------
 
 
-def _dry_run(chosen: list[Table], base: str, tflops: float | None) -> None:
-    model, rate = MODELS[base], tflops * 1e12 if tflops else None
+def _dry_run(chosen: list[Table], steps: dict[str, Step], plan: Plan, tflops: float | None) -> None:
+    model, rate = MODELS[plan.base], tflops * 1e12 if tflops else None
     device = f"one device at {tflops:g} TFLOP/s" if tflops else model.device
-    found = jobs.jobs_of(chosen, base)
     names = [one.name for one in chosen]
-    print(f"{', '.join(names) if len(names) < 5 else f'{len(names)} tables'} on {base}, {device}")
-    for job in found:
-        size = f"{job.images:>8} {job.cost.flops / 1e12:>12,.1f} {_time(job.cost.hours(model, rate)):>9}"
-        print(f"{job.kind:8} {size if job.kind != 'measure' else ' ' * 31}  {job.what}")
-        if job.command and job.kind == "train":
-            print(f"{'':43}{jobs.shell_line(job.command)}")
-    total = sum((job.cost for job in found), Cost())
-    n = sum(job.images for job in found)
-    print(f"{'total':8} {n:>8} {total.flops / 1e12:>12,.1f} {_time(total.hours(model, rate)):>9}  {len(found)} jobs")
+    print(f"{', '.join(names) if len(names) < 5 else f'{len(names)} tables'} on {plan.base}, {device}")
+    for step in steps.values():
+        size = f"{step.images:>8} {step.cost.flops / 1e12:>12,.1f} {_time(step.cost.hours(model, rate)):>9}"
+        print(f"{step.kind:8} {size if step.cost.flops else ' ' * 31}  {step.what}")
+        if step.kind == "train":
+            print(f"{'':43}{shell_line(step.lines[0])}")
+    total = sum((step.cost for step in steps.values()), Cost())
+    n = sum(step.images for step in steps.values())
+    print(f"{'total':8} {n:>8} {total.flops / 1e12:>12,.1f} {_time(total.hours(model, rate)):>9}  {len(steps)} steps")
     print("columns: kind, images, TFLOP, time; estimated by reproduce/costs.py, without loading, measuring and attacks")
 
 

@@ -10,7 +10,8 @@ one of them; metrics are columns, each with a measure of measures.yaml. `embedde
 * A value is a number, or one for each of the table's concepts or of the metric's parts. null: the paper prints none.
 * embedded: its metrics shown_erased and shown_kept are over the prompts of its erased concepts, and over all others.
 * remark: how the run is read, where the paper leaves it open.
-* not_here: why nothing of a table can be made. computed_from: it is an average over other tables. computed: so is a row.
+* not_here: why nothing of a table can be made. computed_from: it is an average over other tables, whose rows `from` tells where
+  they have other names. computed: so is a row over others of its table.
 """
 
 import difflib
@@ -42,7 +43,7 @@ _TABLE = {
     "id", "title", "source", "certainty", "note", "remark", "unit", "row_key", "not_here", "computed_from", "published", "concepts",
     "schedule", "weight_norms", "metrics", "runs", "images", "rows", "embedded",
 }  # fmt: skip
-_ROW = {"method", "values", "certainty", "erased", "scene", "t", "roles", "note", "computed"}
+_ROW = {"method", "values", "certainty", "erased", "scene", "t", "roles", "note", "computed", "from"}
 _RUN = {"method", "settings", "each", "state", "without"}
 _IMAGES = {"prompts", "preset", "samples", "first"}
 
@@ -105,8 +106,16 @@ class Table:
             raise AttributeError(key)
         return self.data.get(key)
 
+    @property
+    def lines(self) -> list[Mapping[str, Any]]:
+        """Its rows; of a table whose numbers are not known here, a row without numbers for each run."""
+        if self.rows or self.not_here:
+            return self.rows or []
+        labels = {**dict.fromkeys(self.runs or {}), **dict.fromkeys(m["run"] for m in self.metrics.values() if "run" in m)}
+        return [{"method": label, "values": dict.fromkeys(self.metrics)} for label in labels]
+
     def cells(self) -> Iterator[Cell]:
-        for position, row in enumerate(self.rows or ()):
+        for position, row in enumerate(self.lines):
             for metric, value in row["values"].items():
                 yield from self._cells(position, row, metric, value)
 
@@ -142,6 +151,10 @@ class Table:
             wanted = rows if label in by_column else [row for row in rows if row["method"] == label]
             found += [_filled(label, spec, _fields(row)) for row in wanted or ([{}] if not self.rows else [])]
         return list(dict.fromkeys(found))
+
+    def run_of(self, label: str, row: Mapping[str, Any]) -> Run:
+        """The model of one of the table's runs, filled in for a row."""
+        return _filled(label, self.runs[label], _fields(row))
 
     def drawn(self, embedded: bool = False) -> list[Images]:
         """What is drawn with each model."""

@@ -1,0 +1,193 @@
+"""From what was measured to a table: every cell's number beside the published one, pictures to look at, curves.
+
+`make` is the last step of a table; it runs no model.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erasure import runs
+from erasure.errors import UserError
+from erasure.generation.presets import PRESETS
+from erasure.prompts import Row, read_csv
+from reproduce import averages, measuring, report, takes
+from reproduce.measuring import Shown
+from reproduce.models import models, shown, trainings
+from reproduce.results import Curve, Entry, Grid, Measured, TableResult
+from reproduce.steps import sources_of, table_key, taken
+from reproduce.tables import Cell, Run, Table, tables
+
+if TYPE_CHECKING:
+    from reproduce.step import Planned
+
+RESULT = "result.json"
+_PROMPTS = 6  # of a grid
+_SHOWN_PROMPT = 60  # characters
+
+
+def make(planned: "Planned", key: str) -> TableResult:
+    """Assemble a table, write result.json and its report into the step's folder."""
+    one = next(known for known in tables().values() if table_key(known.name) == key)
+    result = assemble(one, planned)
+    folder = planned.folder(key)
+    result.write(folder / RESULT)
+    report.write(result, folder)
+    return result
+
+
+def assemble(one: Table, planned: "Planned") -> TableResult:
+    made = {source.name: _Made(source, planned) for source in sources_of(one)}
+    entries = [entry for source in made.values() for entry in source.entries()]
+    if one.computed_from and not planned.plan.embedded:
+        entries = averages.of_sources(one, entries)
+    return TableResult(
+        name=one.name,
+        base=planned.plan.base,
+        title=one.title,
+        entries=tuple(entries),
+        grids=tuple(grid for source in made.values() for grid in source.grids()),
+        curves=tuple(curve for source in made.values() for curve in source.curves()),
+        facts=_facts(one, planned, made.values()),
+    )
+
+
+class _Made:
+    """A table's own models, with the files that they are in now."""
+
+    def __init__(self, one: Table, planned: "Planned"):
+        self.one, self.planned, self.plan = one, planned, planned.plan
+        self.models = models(one, self.plan)
+        self.base = next((run for run in self.models if not trainings(run)), None)
+
+    # ---- numbers -------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        return [*self._embedded()] if self.plan.embedded else averages.with_computed(self.one, [*self._published()])
+
+    def _embedded(self) -> Iterator[Entry]:
+        for run in self.models:
+            if run == self.base:
+                continue
+            for metric, part, what in _parts(self.one.embedded["metrics"]):
+                ours, why = self.number(run, what, {"method": run.label, "erased": self.one.embedded["erased"]})
+                before = self.base and self.number(self.base, what, {"erased": self.one.embedded["erased"]})[0]
+                yield Entry(
+                    run.name, run.label, metric, part, what["better"], what["measure"], None, "", ours, before, why
+                )
+
+    def _published(self) -> Iterator[Entry]:
+        for cell in self.one.cells():
+            row = self.one.lines[cell.row]
+            ours, why = self._of_cell(cell, row)
+            yield Entry(
+                row=row_name(self.one, row),
+                method=cell.run or cell.method,
+                metric=cell.metric,
+                part=cell.part,
+                better=cell.better,
+                measure=cell.measure,
+                published=cell.value,
+                certainty=cell.certainty,
+                ours=ours,
+                why=why,
+            )
+
+    def _of_cell(self, cell: Cell, row: Mapping[str, Any]) -> tuple[Measured | None, str]:
+        if cell.run is None:
+            return None, "" if row.get("computed") else "this method is not here"
+        metric = self.one.metrics[cell.metric]
+        what = metric["parts"][cell.part] if "parts" in metric else metric
+        run = self.one.run_of(cell.run, row)
+        return self.number(run, {**what, "metric": cell.metric, "part": cell.part}, row)
+
+    def number(self, run: Run, what: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Measured | None, str]:
+        """(the number of a run, why there is none)."""
+        found = taken(self.one, run, what["measure"], self.plan)
+        if why := next((why for _, out in found if (why := self._why(out))), None):
+            return None, why
+        try:
+            return takes.take(what, what["measure"], row, [(self.now(entry), out) for entry, out in found]), ""
+        except (UserError, OSError) as error:
+            return None, str(error)
+
+    def _why(self, out: Path) -> str | None:
+        key = out.relative_to(self.plan.root).as_posix()
+        return self.planned.record(key).get("why") if key in self.planned.steps else None
+
+    def now(self, entry: Shown) -> Shown:
+        """Pictures with the files of their model."""
+        keys = [folder.relative_to(self.plan.root).as_posix() for folder in entry.trainings]
+        results = [result for key in keys for result in self.planned.results(key)]
+        return replace(
+            entry,
+            model_flags=tuple(self.planned.filled(word) for word in entry.model_flags),
+            trainings=tuple(result if result.is_dir() else result.parent for result in results),
+        )
+
+    # ---- pictures and curves -------------------------------------------------------------------------------------
+
+    def grids(self) -> Iterator[Grid]:
+        """A few prompts of each prompt file, drawn by all models."""
+        if not self.models:
+            return
+        for position, entry in enumerate(shown(self.one, self.models[0], self.plan)):
+            rows = _spread(read_csv(entry.prompts, 0)) if entry.prompts.is_file() else []
+            files = {
+                run.name: tuple(str(of.folder / f"{row.case_number}{row.mark}_0.png") for row in rows)
+                for run in self.models
+                for of in [shown(self.one, run, self.plan)[position]]
+                if of.folder.is_dir()
+            }
+            if rows and files:
+                prompts = tuple(row.prompt[:_SHOWN_PROMPT] for row in rows)
+                yield Grid(Path(entry.images.prompts).stem.replace("_", " "), prompts, files)
+
+    def curves(self) -> Iterator[Curve]:
+        measures = self.one.measures(self.plan.embedded)
+        for run in self.models:
+            for measure in measures:
+                for entry, out in taken(self.one, run, measure, self.plan):
+                    if self._why(out) is None and (points := measuring.curve(measure, self.now(entry), out)):
+                        yield Curve(run.name, f"{measure}: {Path(entry.images.prompts).stem}", tuple(points))
+
+
+def _parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
+    for name, metric in metrics.items():
+        for part, what in metric.get("parts", {None: metric}).items():
+            yield name, part, {**what, "metric": name, "part": part}
+
+
+def row_name(one: Table, row: Mapping[str, Any]) -> str:
+    """A row as the paper's print tells it from the others."""
+    erased = [str(row["erased"])] if "erased" in row else []
+    when = [f"scene {row['scene']}"] if "scene" in row else []
+    when += [str(row["t"])] if "t" in row else []
+    return ", ".join([row["method"], *erased, *when])
+
+
+def _spread(rows: Sequence[Row]) -> list[Row]:
+    """Some of the rows, from the first to the last."""
+    count = min(_PROMPTS, len(rows))
+    return [rows[round(i * (len(rows) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _facts(one: Table, planned: "Planned", made: Iterable[_Made]) -> dict[str, Any]:
+    plan, drawn = planned.plan, [entry for source in made for entry in source.one.drawn(planned.plan.embedded)]
+    presets = {name: PRESETS[name] for name in dict.fromkeys(entry.preset for entry in drawn)}
+    done = [planned.record(key) for key in planned.steps[table_key(one.name)]["needs"]]
+    return {
+        "source": one.source,
+        "published settings": dict(one.published),
+        "ours": {
+            "base model": plan.base,
+            "images a model": {entry.prompts: entry.number for entry in drawn},
+            **{
+                f"preset {name}": f"{p.sampler}, {p.steps} steps, guidance {p.guidance:g}, noise on the {p.noise_device}"
+                for name, p in presets.items()
+            },
+        },
+        "seconds": round(sum(record["seconds"] for record in done)),
+        "versions": runs.versions(),
+    }

@@ -1,0 +1,129 @@
+"""Runs a plan by Snakemake, with a bar of the steps that are done; what is done stays done, so that the same command goes on."""
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from erasure.errors import UserError
+from reproduce.models import Plan
+from reproduce.step import write_plan
+from reproduce.steps import RECORD, Step
+
+SNAKEFILE = Path(__file__).resolve().parent / "Snakefile"
+PLAN_FILE = "plan.json"
+_LOG_LINES = 5  # of a step that failed
+
+
+def check() -> None:
+    """UserError where Snakemake cannot be run."""
+    if importlib.util.find_spec("snakemake") is None:
+        raise UserError("snakemake is not installed (it needs Python 3.11): sh shell_scripts/setup.sh, or add --dry-run")
+
+
+def run(plan: Plan, steps: Mapping[str, Step], cores: int, processes: int, more: Sequence[str]) -> dict[str, str]:
+    """Do the steps that are not done; returns {step: why} of those that could not be had for want of a file of the user's.
+
+    UserError, with the end of its log, if one failed. more: arguments for Snakemake.
+    """
+    check()
+    plan.root.mkdir(parents=True, exist_ok=True)
+    with _lock(plan.root) as lock:
+        _forget_unavailable(plan, steps)
+        write_plan(plan.root / PLAN_FILE, plan, steps)
+        _snakemake(plan, steps, [*_arguments(plan, cores, processes), *more], lock)
+    return unavailable(plan, steps)
+
+
+def unavailable(plan: Plan, steps: Mapping[str, Step]) -> dict[str, str]:
+    """{step: why} of steps that ended without what they should make."""
+    from erasure import runs
+
+    records = {key: plan.root / key / RECORD for key in steps}
+    found = {key: runs.read_json(path).get("why") for key, path in records.items() if path.is_file()}
+    return {key: why for key, why in found.items() if why}
+
+
+def _forget_unavailable(plan: Plan, steps: Mapping[str, Step]) -> None:
+    """What could not be had is tried again, and so are tables that lack it."""
+    missing = unavailable(plan, steps)
+    for key, step in steps.items():
+        if key in missing or (step.kind == "table" and missing.keys() & set(step.needs)):
+            (plan.root / key / RECORD).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _lock(root: Path) -> Iterator[int]:
+    """One run at a time in a folder; a run that was killed holds nothing, unless what it started still works."""
+    with open(root / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{root}: another run is at work here") from None
+        yield file.fileno()
+
+
+def _arguments(plan: Plan, cores: int, processes: int) -> list[str]:
+    return [
+        *("--snakefile", str(SNAKEFILE), "--directory", str(plan.root), "--cores", str(cores)),
+        *("--config", f"plan={plan.root / PLAN_FILE}", f"processes={processes}"),
+        # a step's name carries a hash of what it does: files, and nothing else, say what is done
+        *("--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--keep-going"),
+        *("--resources", f"gpu={max(_gpus(), processes)}"),
+    ]
+
+
+def _gpus() -> int:
+    """Steps that may use a GPU at once; without one they share the cores, and this is no limit."""
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return 1000
+    return len(found.splitlines()) or 1000
+
+
+def _snakemake(plan: Plan, steps: Mapping[str, Step], arguments: Sequence[str], lock: int) -> None:
+    from tqdm import tqdm
+
+    log = plan.root / "snakemake.log"
+    waiting = {key for key in steps if not (plan.root / key / RECORD).is_file()}
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    with open(log, "w") as out, tqdm(total=len(steps), initial=len(steps) - len(waiting), unit=" steps") as bar:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, pass_fds=(lock,))
+        try:
+            while process.poll() is None:
+                time.sleep(0.3)
+                _advance(bar, plan, waiting)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        _advance(bar, plan, waiting)
+    if process.returncode:
+        raise UserError(_what_failed(plan, waiting, log))
+
+
+def _advance(bar, plan: Plan, waiting: set[str]) -> None:
+    done = {key for key in waiting if (plan.root / key / RECORD).is_file()}
+    waiting -= done
+    if done:
+        bar.set_description(next(iter(done)).rpartition("-")[0], refresh=False)
+        bar.update(len(done))
+
+
+def _what_failed(plan: Plan, waiting: set[str], log: Path) -> str:
+    """The step that failed and what it said last; else what Snakemake said."""
+    logs = {key: plan.root / "logs" / f"{key}.log" for key in waiting}
+    failed = {key: path for key, path in logs.items() if path.is_file()}
+    if not failed:
+        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        return f"snakemake: {' '.join(lines[-_LOG_LINES:])} ({log})"
+    key, path = max(failed.items(), key=lambda item: os.path.getmtime(item[1]))
+    last = next((line for line in reversed(path.read_text().splitlines()) if line.strip()), "")
+    return f"{len(failed)} steps failed; {key}: {last.removeprefix('error: ')} ({path}); the same command goes on"
