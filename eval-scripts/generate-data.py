@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from erasure import errors, prompts, runs
+from erasure import prompts, runs
 from erasure.errors import UserError
-from erasure.generation import command
+from erasure.generation import command, distributed
 
 MAX_SEED = 3000  # published: random.randint(0, 3000)
 
@@ -83,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    distributed.run(main)

@@ -7,6 +7,8 @@ python eval-scripts/generate-images.py --model_name SD-v1-4 --preset esd --ddim_
     --prompts_path my_prompts.csv --save_path images --device cuda:0
 python eval-scripts/generate-images.py --resag output/CPE_Celeb/celeb_embedded/RUN/adam_driver --prompts_path data/quickstart.csv \\
     --save_path images
+torchrun --nproc_per_node 4 eval-scripts/generate-images.py --model_name SD-v1-4 --prompts_path my_prompts.csv \\
+    --save_path images                                             # four processes, each on its GPU; the same images
 
 The CSV has columns prompt, evaluation_seed and case_number (else its rows are counted). Images that are there and were
 made from the same things are kept, so a run that was stopped goes on with the same command.
@@ -19,9 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from erasure import errors, runs
+from erasure import runs
 from erasure.errors import UserError
-from erasure.generation import command
+from erasure.generation import command, distributed
 from erasure.prompt_sets import prompt_file
 
 
@@ -56,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    distributed.run(main)

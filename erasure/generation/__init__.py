@@ -4,7 +4,7 @@
     generate(model, rows, "images/sd", settings("esd"), {"base": identity.to_dict()})
 
 `presets` says how each family drew, `plan` what is to be drawn and what is there already, `drawing` draws, `engine` runs
-it all, `models` and `command` are what the scripts share.
+it all, `distributed` shares it among processes, `models` and `command` are what the scripts share.
 """
 
 from erasure.generation.presets import PRESETS, GenerationSettings, image_folder, settings

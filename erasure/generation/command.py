@@ -69,7 +69,9 @@ def add_model_flags(
         help=f"of a base with both: raw, which ESD starts from, or ema, which diffusers ships (default: {weights})",
     )  # fmt: skip
     model.add_argument("--force", action="store_true", help="use an edit on another base than it was made for")
-    model.add_argument("--device", help="cpu, cuda:0, ... (default: the first GPU, else cpu)")
+    model.add_argument(
+        "--device", help="cpu, cuda:0, ... (default: the first GPU, or a GPU for each process of torchrun, else cpu)"
+    )
     model.add_argument(
         *dtype, dest="dtype", type=lambda name: _SHORT.get(name, name), choices=DTYPES, default="fp32",
         help="precision of the weights, by this name or a long one such as float16 (default: %(default)s)",
@@ -193,11 +195,13 @@ def draw(
 ) -> Path:
     """Load the model, draw the images of `rows` and say what was done; returns their folder.
 
+    Processes that torchrun started draw them together: each has to call this.
+
     folder: in place of the one that the preset makes of --save_path, the choice's label and the concept.
     """
     from dataclasses import asdict
 
-    from erasure.generation import generate
+    from erasure.generation import distributed, generate
     from erasure.generation.drawing import resolved
 
     preset_settings(args.preset or "toy", **given_settings(args))  # a bad value is known before minutes of loading
@@ -205,7 +209,7 @@ def draw(
     settings = resolved(settings_for(args, family, model.device.type), model)
     folder = folder or image_folder(settings.preset, args.save_path, choice.label, concept)
     print_settings(asdict(settings) | {"rows": len(rows), "folder": folder})
-    print(generate(model, rows, folder, settings, identity, overwrite=args.overwrite))
+    print(generate(model, rows, folder, settings, identity, overwrite=args.overwrite, ranks=distributed.join()))
     return folder
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from erasure import runs
 from erasure.errors import UserError
+from erasure.generation.distributed import ALONE, Ranks
 from erasure.generation.drawing import Painter, resolved, size_multiple, weights_dtype
 from erasure.generation.plan import Image, Stamps, batches, images_of, remove_leftovers, save_image, stamp_in
 from erasure.generation.presets import GenerationSettings
@@ -57,13 +58,16 @@ def generate(
     progress: bool = True,
     overwrite: bool = False,
     encode: Callable[[str], torch.Tensor] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Summary:
     """Draw the images of `rows` that `folder` does not hold yet, and write manifest.json there.
 
     model: LatentDiffusion in evaluation mode, with whatever edits applied. identity: what it is, in words and hashes,
     e.g. {"base": BaseIdentity.to_dict(), "edits": [...]}; the weights themselves are hashed as well. overwrite: draw
     all images anew. encode: prompt -> states [L, D], in place of the text encoder for the prompts of rows, not for the
-    unconditional one; whatever it depends on must be named in `identity`, by which images are told apart. UserError for settings, sizes or rows that cannot be drawn, and for a model that yields NaN.
+    unconditional one; whatever it depends on must be named in `identity`, by which images are told apart. ranks: the
+    processes that share the drawing, each of which calls this; the summary is of what they do together. UserError for settings,
+    sizes or rows that cannot be drawn, and for a model that yields NaN.
     """
     folder = Path(folder)
     s = resolved(settings, model)
@@ -80,24 +84,39 @@ def generate(
     stamper = Stamps(s, facts["model_sha256"], identity, facts["dtype"])
     stamps = {i.file: stamper.of(i, torch.Size(painter.latent_shape(i)).numel()) for i in images}
 
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    there = {file: stamp_in(folder / file) for file in stamps}
-    todo = {file for file, stamp in stamps.items() if overwrite or there[file] != stamp}
-    _write_manifest(folder, facts, [i for i in images if i.file not in todo], stamps)
+    there = ranks.agree(lambda: _look_into(folder, stamps))
+    todo = {file: stamp for file, stamp in stamps.items() if overwrite or there[file] != stamp}
+    missing = [batch for batch in batches(images, s.batch_size) if any(i.file in todo for i in batch)]
+    if ranks.first:
+        _write_manifest(folder, facts, [i for i in images if i.file not in todo], stamps)
     started = time.monotonic()
-    with _progress_bar(model, s, len(todo), progress) as advance:
-        for batch in batches(images, s.batch_size):
-            missing = [i.file in todo for i in batch]
-            if not any(missing):
-                continue
-            with advance(sum(missing)):
-                for image, pixels, wanted in zip(batch, painter.draw(batch), missing, strict=True):
-                    if wanted:
-                        save_image(pixels, folder / image.file, stamps[image.file])
-    _write_manifest(folder, facts, images, stamps)
+    title = "images" if ranks.count == 1 else f"images of the first of {ranks.count} processes"
+    _draw(painter, ranks.share(missing), todo, folder, title if progress and ranks.first else None)
+    ranks.wait()
+    if ranks.first:
+        _write_manifest(folder, facts, images, stamps)
     remade = sum(there[file] is not None for file in todo)
     return Summary(str(folder), len(images), len(todo), len(images) - len(todo), remade, time.monotonic() - started)
+
+
+def _look_into(folder: Path, files: Iterable[str]) -> dict[str, str | None]:
+    """The stamps of `files` in the folder, which is made, and cleared of what killed runs left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    return {file: stamp_in(folder / file) for file in files}
+
+
+def _draw(
+    painter: Painter, parts: Sequence[Sequence[Image]], todo: Mapping[str, str], folder: Path, title: str | None
+) -> None:
+    """Draw whole batches, and save those of their images that are in `todo` with their stamps. title: of a bar, if any."""
+    counts = [sum(image.file in todo for image in batch) for batch in parts]
+    with _progress_bar(painter.model, painter.s, title, sum(counts)) as advance:
+        for batch, count in zip(parts, counts, strict=True):
+            with advance(count):
+                for image, pixels in zip(batch, painter.draw(batch), strict=True):
+                    if image.file in todo:
+                        save_image(pixels, folder / image.file, todo[image.file])
 
 
 def _write_manifest(folder: Path, facts: dict, images: Sequence[Image], stamps: Mapping[str, str]) -> None:
@@ -119,11 +138,11 @@ def _origin(facts: Mapping[str, Any]) -> tuple:
 
 
 @contextlib.contextmanager
-def _progress_bar(model, s: GenerationSettings, total: int, show: bool) -> Iterator:
-    """A bar in images that moves with every call of the UNet; yields a context manager for a batch of n images."""
+def _progress_bar(model, s: GenerationSettings, title: str | None, total: int) -> Iterator:
+    """A bar in images, if it has a title, that moves with every call of the UNet; yields a context manager for a batch of n images."""
     share = 0.0
 
-    with tqdm(total=total, desc="images", unit=" images", bar_format=_BAR, disable=not show or not total) as bar:
+    with tqdm(total=total, desc=title, unit=" images", bar_format=_BAR, disable=not (title and total)) as bar:
 
         @contextlib.contextmanager
         def advance(count: int):

@@ -13,6 +13,7 @@ from typing import Any
 from erasure import base_models
 from erasure.base_models import NAMES
 from erasure.errors import UserError, about
+from erasure.generation.distributed import local_rank
 from erasure.runs import find
 from erasure.training.naming import name_part
 
@@ -164,12 +165,15 @@ def folder_name(name: str, flag: str = "--exp_name") -> str:
 
 
 def pick_device(text: str | None) -> str:
-    """The device that --device means: the published defaults (cuda:0, cuda:4, 7, ...) run on what is there."""
+    """The device that --device means: the published defaults (cuda:0, cuda:4, 7, ...) run on what is there.
+
+    None: the first GPU, or of several processes of torchrun each its own, else cpu.
+    """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if text is None:
-        return "cuda:0" if count else "cpu"
+        return f"cuda:{local_rank() % count}" if count else "cpu"
     match = re.fullmatch(r"(?:cuda:?)?(\d*)", text.strip())
     if not match:
         if text.strip() == "cpu":

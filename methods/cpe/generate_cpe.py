@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from erasure import errors  # noqa: E402
+from erasure.generation import distributed  # noqa: E402
 from methods.cpe import generation  # noqa: E402
 
 
@@ -18,4 +18,4 @@ def build_parser():
 
 
 if __name__ == "__main__":
-    errors.run(lambda: generation.main(generation.CPE))
+    distributed.run(lambda: generation.main(generation.CPE))
