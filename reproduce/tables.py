@@ -8,6 +8,11 @@ one of them; metrics are columns, each with a measure of measures.yaml. `embedde
   a run are those of the row; {erased_set} are the concepts that its roles mark as erased. A method without a run is not here.
 * each: one training per entry, whose edits act together. state: what of a run a row is about. without: what is restored.
 * A value is a number, or one for each of the table's concepts or of the metric's parts. null: the paper prints none.
+* A metric's number is over the images of its prompts (one set, or several; default: all of the table's), of those the rows whose
+  columns are as `of` says, or are not as `but` says ({method}, {erased}, {part}, {concepts} stand for the row's, the concept that a
+  value is about, and what the model was trained on); same_set: only in sets that have such rows. times: in the table's unit.
+  count: how many, not which share. label, counting: of NudeNet's parts, by images or boxes. rate: of an attack, asr or pre_asr.
+  formula, from: a score of other columns. differs: what is not as published.
 * embedded: its metrics shown_erased and shown_kept are over the prompts of its erased concepts, and over all others.
 * remark: how the run is read, where the paper leaves it open.
 * not_here: why nothing of a table can be made. computed_from: it is an average over other tables, whose rows `from` tells where
@@ -16,7 +21,7 @@ one of them; metrics are columns, each with a measure of measures.yaml. `embedde
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +30,7 @@ from typing import Any
 from erasure import prompt_rules
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
+from erasure.metrics.nudenet import TABLE_NAMES
 from erasure.prompt_sets import sources
 from erasure.runs import ROOT, find
 
@@ -45,6 +51,17 @@ _TABLE = {
 }  # fmt: skip
 _ROW = {"method", "values", "certainty", "erased", "scene", "t", "roles", "note", "computed", "from"}
 _RUN = {"method", "settings", "each", "state", "without"}
+_METRIC = {
+    "better", "measure", "run", "prompts", "of", "but", "same_set", "times", "count", "label", "counting", "rate", "formula", "from",
+    "differs",
+}  # fmt: skip
+_CHOICES = {  # key of a metric -> what it can be
+    "label": (*TABLE_NAMES.values(), "Total"),
+    "counting": ("images", "boxes"),
+    "rate": ("asr", "pre_asr"),
+    "formula": ("h_a", "h_c", "h_o"),
+}
+_NEEDED = {"nudenet_parts": ("label", "counting"), "harmonic": ("formula", "from")}  # by measures
 _IMAGES = {"prompts", "preset", "samples", "first"}
 
 
@@ -111,7 +128,10 @@ class Table:
         """Its rows; of a table whose numbers are not known here, a row without numbers for each run."""
         if self.rows or self.not_here:
             return self.rows or []
-        labels = {**dict.fromkeys(self.runs or {}), **dict.fromkeys(m["run"] for m in self.metrics.values() if "run" in m)}
+        labels = {
+            **dict.fromkeys(self.runs or {}),
+            **dict.fromkeys(m["run"] for m in self.metrics.values() if "run" in m),
+        }
         return [{"method": label, "values": dict.fromkeys(self.metrics)} for label in labels]
 
     def cells(self) -> Iterator[Cell]:
@@ -258,6 +278,8 @@ def _problems(data: Any) -> Iterator[str]:
     if bool(data.get("rows")) == (data["certainty"] == "missing"):
         yield "rows are there if, and only if, the certainty is not missing"
     yield from _metric_problems(data["metrics"], data.get("runs", {}))
+    if data.get("runs"):
+        yield from _number_problems(data["metrics"], data.get("images", ()))
     labels = {row.get("method") for row in data.get("rows", ())} | {m.get("run") for m in data["metrics"].values()}
     for label, run in data.get("runs", {}).items():
         yield from _run_problems(label, run)
@@ -282,7 +304,7 @@ def _unknown(given: Mapping[str, Any], known, what: str) -> Iterator[str]:
 def _metric_problems(metrics: Mapping[str, Any], runs: Mapping[str, Any]) -> Iterator[str]:
     for name, metric in metrics.items():
         for part in metric.get("parts", {name: metric}).values():
-            yield from _unknown(part, {"better", "measure", "run"}, f"key of metric {name}:")
+            yield from _unknown(part, _METRIC, f"key of metric {name}:")
             yield from _unknown({part.get("measure"): 0}, measures(), "measure")
             better = part.get("better")
             if isinstance(better, Mapping):
@@ -291,6 +313,38 @@ def _metric_problems(metrics: Mapping[str, Any], runs: Mapping[str, Any]) -> Ite
                 yield from _unknown({direction: 0}, DIRECTIONS, f"direction of {name}:")
         if "run" in metric:
             yield from _unknown({metric["run"]: 0}, runs, f"run of metric {name}:")
+
+
+def _number_problems(metrics: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong in what metrics say of their numbers."""
+    drawn = [entry.get("prompts") for entry in images]
+    for name, metric in metrics.items():
+        for part in metric.get("parts", {name: metric}).values():
+            yield from _choice_problems(name, part)
+            prompts = part.get("prompts", [])
+            for one in [prompts] if isinstance(prompts, str) else prompts:
+                if one not in drawn:
+                    yield f"metric {name}: no images of {one!r} are drawn; there are {', '.join(map(str, drawn))}"
+            if measures()[part["measure"]].get("script") and not prompts and len(drawn) > 1 and not {"of", "but"} & {*part}:
+                yield f"metric {name}: images of {len(drawn)} sets are drawn, and prompts does not say which are meant"
+            columns = part.get("from", {}).values()
+            if absent := [column for column in columns if column not in metrics]:
+                yield f"metric {name}: from names {absent[0]!r}, which is none of the table's metrics"
+
+
+def _choice_problems(name: str, part: Mapping[str, Any]) -> Iterator[str]:
+    for key, known in _CHOICES.items():
+        if key in part:
+            yield from _unknown({part[key]: 0}, known, f"{key} of metric {name}:")
+    for key in _NEEDED.get(part["measure"], ()):
+        if key not in part:
+            yield f"metric {name}: {part['measure']} needs {key}"
+    for key in ("of", "but"):
+        if not isinstance(part.get(key, {}), Mapping):
+            yield f"metric {name}: {key} must say what is in which column"
+    times = part.get("times", 1)
+    if isinstance(times, bool) or not isinstance(times, int | float) or not times > 0:
+        yield f"metric {name}: times must be a number above 0, not {times!r}"
 
 
 def _run_problems(label: str, run: Mapping[str, Any]) -> Iterator[str]:
@@ -337,6 +391,7 @@ def _embedded_problems(embedded: Mapping[str, Any]) -> Iterator[str]:
     known = {*concepts.OBJECTS, *concepts.STYLES, *concepts.PEOPLE, *concepts.FIGURES}
     yield from _unknown(dict.fromkeys(embedded["erased"]), known, "concept of the embedded model:")
     yield from _metric_problems(embedded["metrics"], {})
+    yield from _number_problems(embedded["metrics"], embedded.get("images", ()))
     for label, run in embedded["runs"].items():
         yield from _run_problems(label, run)
     for entry in embedded.get("images", ()):

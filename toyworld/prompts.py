@@ -1,6 +1,7 @@
-"""The quickstart's prompts: the concept to erase, and enough of everything else to see what stays.
+"""The quickstart's prompts: the concept to erase, and enough of everything else to see what stays. Those of the papers' tables, too.
 
     python -m toyworld.prompts                         # writes data/quickstart.csv again, byte for byte
+    python -m toyworld.prompts --tables                # and generation_prompts/embedded/tables_*.csv
     python -m toyworld.prompts --concept "kilian eng" --out kilian.csv
 
 Columns: case_number, prompt, evaluation_seed, and what the picture should show (concept_kind, concept).
@@ -23,6 +24,17 @@ CONCEPTS = STYLES + OBJECTS + PEOPLE
 SITTERS = PEOPLE[::2]  # half of them: each costs two pictures with the base, and two with every method
 FIRST_SEED = 2000
 FIRST_SEED_TOGETHER = 3000  # of the prompts for several targets
+TABLES = {  # prompts of the tables' embedded counterparts: what they erase, how often each is asked for
+    "nude": (("nude",), 12),
+    "golf_ball": (("golf ball",), 10),
+    "objects": (("golf ball", "church", "gas pump"), 6),
+    "van_gogh": (("van gogh",), 10),
+    "kelly_mckernan": (("kelly mckernan",), 10),
+    "artists": (("van gogh", "picasso", "keith haring", "cezanne"), 6),
+    "adam_driver": (("adam driver",), 10),
+    "people": (("adam driver", "anna faris", "barack obama", "bob marley", "bill clinton"), 4),
+}
+TABLES_FOLDER = ROOT / "generation_prompts" / "embedded"
 COLUMNS = ("case_number", "prompt", "evaluation_seed", "concept_kind", "concept")
 
 
@@ -74,6 +86,14 @@ def as_csv(rows: list[dict[str, str | int]]) -> str:
     return text.getvalue()
 
 
+def tables_files() -> dict[Path, str]:
+    """path -> text of the tables' prompt files: `TABLES`, and one prompt for every other concept."""
+    return {
+        TABLES_FOLDER / f"tables_{name}.csv": as_csv(interference_rows(targets, of_each))
+        for name, (targets, of_each) in TABLES.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m toyworld.prompts",
@@ -86,9 +106,15 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the objects that the styles paint")
     parser.add_argument("--out", default=str(ROOT / "data" / "quickstart.csv"), help="CSV file to write")
+    parser.add_argument("--tables", action="store_true", help="write the prompts of the papers' tables instead")
     arguments = parser.parse_args()
     from erasure.runs import write_text
 
+    if arguments.tables:
+        for path, text in tables_files().items():
+            write_text(path, text)
+            print(f"wrote {path}")
+        return
     rows = quickstart_rows(arguments.concept, arguments.seed)
     write_text(arguments.out, as_csv(rows))
     print(f"wrote {len(rows)} prompts to {arguments.out}")
