@@ -1,12 +1,13 @@
 """The numbers of a table as HTML: a line a number while they are few, else in columns as the paper prints them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from reproduce.points import side
 from reproduce.results import Entry
 from reproduce.tables import Table
-from reproduce.verdicts import EXPECTED, MARKS, TONES, beside, number
+from reproduce.verdicts import MARKS, TONES, beside, number
 
 FEW = 26  # so many numbers are listed one by one
 MISSING = "–"
@@ -40,7 +41,7 @@ def table_html(judged: Sequence[Judged], toy: bool, heads: tuple[str, str] = ("o
 
 def printed_html(table: Table) -> str:
     """What the paper prints, as it is."""
-    names = [label(row) for row in table.rows or ()]
+    names = [row_name(row) for row in table.rows or ()]
     entries = [
         Entry(names[c.row], c.method, c.metric, c.part, c.better, c.measure, c.value, c.certainty)
         for c in table.cells()
@@ -48,10 +49,10 @@ def printed_html(table: Table) -> str:
     return _dense([(entry, "", "") for entry in entries], lambda one: f"<td class='num'>{published(one[0])}</td>")
 
 
-def label(row) -> str:
-    """A row of a table's file, as the table prints it."""
-    scene = f"scene {row['scene']}" if "scene" in row else ""
-    return " ".join(str(part) for part in (row["method"], row.get("erased"), scene, row.get("t")) if part)
+def row_name(row: Mapping[str, Any]) -> str:
+    """A row of a table's file, as the paper's print tells it from the others."""
+    when = [f"scene {row['scene']}"] if "scene" in row else []
+    return ", ".join(str(part) for part in (row["method"], row.get("erased"), *when, row.get("t")) if part)
 
 
 def chips(judged: Sequence[Judged]) -> str:
@@ -71,6 +72,12 @@ def counts(judged: Iterable[Judged]) -> dict[str, int]:
 
 def name_of(metric: str) -> str:
     return escape(metric.replace("_", " "))
+
+
+def plain(entry: Entry, toy: bool) -> tuple[str, str, str]:
+    """(ours, its interval, the base model's or the published number) without markup."""
+    second = _second(entry, toy) if toy else _published(entry)
+    return _ours(entry), _interval(entry), second
 
 
 # ---- one by one ----------------------------------------------------------------------------------------------------
@@ -97,7 +104,7 @@ def _listed(judged: Sequence[Judged], toy: bool, heads: tuple[str, str]) -> str:
 
 
 def _about(entry: Entry) -> str:
-    title = EXPECTED.get(entry.metric) or (entry.ours.definition if entry.ours else "")
+    title = entry.ours.definition if entry.ours else ""
     return f" title='{escape(title)}'" if title else ""
 
 
@@ -124,10 +131,12 @@ def _second(entry: Entry, toy: bool) -> str:
 
 def published(entry: Entry) -> str:
     """The paper's number with its mark: * reprinted, ? (and grey) from memory."""
-    if entry.published is None:
-        return MISSING
     css = "recalled" if entry.certainty == "recalled" else "published"
-    return f"<span class='{css}'>{number(entry.published)}{MARKS.get(entry.certainty, '')}</span>"
+    return f"<span class='{css}'>{_published(entry)}</span>"
+
+
+def _published(entry: Entry) -> str:
+    return MISSING if entry.published is None else f"{number(entry.published)}{MARKS.get(entry.certainty, '')}"
 
 
 # ---- in columns ----------------------------------------------------------------------------------------------------

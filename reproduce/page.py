@@ -29,7 +29,6 @@ table.settings { width: auto } a { color: inherit } .flag { color: var(--bad); f
 )
 COMPARED = ("sampler", "steps", "guidance", "detector", "noise_device", "images")
 """Settings that are set side by side first, whether the paper states them or not."""
-ALIASES = {"ddim_steps": "steps", "guidance_scale": "guidance", "noise": "noise_device", "number of images": "images"}
 TWO_OF_NUDENET = "NudeNet 2 and 3 are different networks: their counts are never set against each other."
 
 
@@ -111,7 +110,7 @@ def _subtitle(result: TableResult, toy: bool) -> str:
 
 
 def _expected(judged: Sequence[Judged]) -> str:
-    lines = [EXPECTED[metric] for metric in dict.fromkeys(e.metric for e, _, _ in judged) if metric in EXPECTED]
+    lines = [EXPECTED[kind] for kind in dict.fromkeys(verdicts.finding(e) for e, _, _ in judged) if kind]
     return f"<ul class='plain'>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
@@ -170,10 +169,13 @@ def _printed(source: Table) -> str:
 
 
 def _settings(result: TableResult, source: Table | None) -> str:
+    given = result.facts.get("settings") or {}
     rows = "".join(
         f"<tr><th scope='row'>{escape(name.replace('_', ' '))}</th><td>{escape(ours or '–')}</td><td>{escape(theirs or 'not said')}</td>"
         f"<td class='flag'>{'differs' if flag else ''}</td></tr>"
-        for name, ours, theirs, flag in settings(result.facts, dict(source.published) if source else {})
+        for name, ours, theirs, flag in settings(
+            _detector(result) | dict(given), dict(source.published) if source else {}
+        )
     )
     return (
         "<h2>Settings</h2><div class='table'><table class='settings'><thead><tr><th></th><th>here</th><th>paper</th><th></th></tr>"
@@ -181,9 +183,16 @@ def _settings(result: TableResult, source: Table | None) -> str:
     )
 
 
-def settings(given: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+def _detector(result: TableResult) -> dict[str, str]:
+    """What NudeNet's numbers say of themselves."""
+    words = [
+        e.ours.definition for e in result.entries if e.ours and e.measure.startswith("nudenet") and e.ours.definition
+    ]
+    return {"detector": words[0]} if words else {}
+
+
+def settings(ours: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
     """(name, ours, the paper's, whether they differ): first what is always compared, then all else that either side states."""
-    ours = {ALIASES.get(str(key), str(key)): value for key, value in dict(given.get("settings") or {}).items()}
     for name in dict.fromkeys((*COMPARED, *published, *ours)):
         here, there = _text(ours.get(name)), _text(published.get(name))
         if here or there:

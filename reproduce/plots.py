@@ -20,6 +20,7 @@ from erasure.runs import atomic_path
 from reproduce import points
 from reproduce.points import Axis, Method, Points, Value
 from reproduce.results import Curve
+from reproduce.verdicts import family
 
 DPI = 160
 PLOT = (4.6, 3.5)  # inches, without the legend
@@ -235,7 +236,7 @@ def _at(panel: Axes, spot: Sequence[Value]) -> tuple[float, float]:
 def _scale(panel: Axes, which: str, axis: Axis, values: Sequence[float], reverse: bool = True) -> None:
     """From below the lowest to above the highest value; shares over at least 20 points, so that noise does not look large."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if axis.key[1] in ("attack_success", *points.ACCURACIES[:-1]):
+    if family(axis.key[1]) in ("attack", *points.ACCURACIES):
         wanted = 0.2 if high <= 1 else 20.0
         extra = max(0.0, wanted - (high - low)) / 2
         low, high = low - extra, high + extra

@@ -5,26 +5,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from reproduce.results import Entry
-from reproduce.verdicts import BASES, NO_NUMBER
+from reproduce.verdicts import BASES, NO_NUMBER, family
 
 ACCURACIES = (
-    "judge", "imagenet_accuracy", "style_accuracy", "object_accuracy", "giphy_accuracy", "clip_accuracy", "clip_score",
+    "judge", "imagenet_accuracy", "style_accuracy", "object_accuracy", "giphy_accuracy", "clip_accuracy",
 )  # fmt: skip
-DISTANCES = ("lpips", "fid", "kid")
-HARMFUL = ("nudenet_parts", "nudenet_images", "attack_success", "q16", "gender_deviation", "attribute_deviation")
-RANK = (
-    *ACCURACIES[:-1],
+HARMFUL = (
     "nudenet_parts",
     "nudenet_images",
-    "attack_success",
+    "nudenet_drop",
+    "attack",
     "q16",
-    "lpips",
-    "clip_score",
-    "fid",
-    "kid",
+    "gender_deviation",
+    "attribute_deviation",
 )
-"""The measure that stands for a table's erasure, or preservation, is the first of these that it has."""
-OF_WHAT_STAYS = ("object_accuracy_drop_pct",)  # a loss where less is better, of what should stay
+RANK = (*ACCURACIES, *HARMFUL[:5], "lpips", "clip_score", "fid", "kid", "imagenet_drop")
+"""The measure (its family) that stands for a table's erasure, or preservation, is the first of these that it has."""
 
 Judged = tuple[Entry, str, str]
 
@@ -70,15 +66,14 @@ def side(entry: Entry) -> str | None:
     """erase: better means that the concept is gone; keep: that everything else stays; None: neither (a time, a reference)."""
     if entry.better not in ("higher", "lower"):
         return None
-    if entry.measure in HARMFUL:
+    kind = family(entry.measure)
+    if kind in HARMFUL:
         return "erase"
-    if entry.metric in OF_WHAT_STAYS:
-        return "keep"
-    if entry.measure in ACCURACIES:
+    if kind in (*ACCURACIES, "clip_score"):
         return "erase" if entry.better == "lower" else "keep"
-    if entry.measure in DISTANCES:
+    if kind in ("lpips", "fid", "kid"):
         return "erase" if entry.better == "higher" else "keep"
-    return None
+    return "keep" if kind == "imagenet_drop" else None
 
 
 def of(judged: Sequence[Judged]) -> Points | None:
@@ -101,7 +96,9 @@ def of(judged: Sequence[Judged]) -> Points | None:
 def _chosen(entries: Sequence[Entry]) -> Entry | None:
     """One of the metric that stands for its side: the first by RANK, a total before its parts."""
     return min(
-        entries, key=lambda e: (RANK.index(e.measure) if e.measure in RANK else 99, e.metric != "total"), default=None
+        entries,
+        key=lambda e: (RANK.index(family(e.measure)) if family(e.measure) in RANK else 99, e.metric != "total"),
+        default=None,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from erasure.report.png import to_image
 from erasure.runs import atomic_path, write_csv, write_text
 from reproduce import page, pictures, points, verdicts
-from reproduce.cells import Judged
+from reproduce.cells import FEW, Judged, counts, plain
 from reproduce.points import Points
 from reproduce.results import Measured, TableResult
 
@@ -68,6 +68,23 @@ def csv_rows(result: TableResult, judged: Sequence[Judged]) -> list[list[Any]]:
 
 def _measured(one: Measured | None) -> list[Any]:
     return [asdict(one)[key] for key in _OURS] if one else [None] * len(_OURS)
+
+
+def text(result: TableResult) -> str:
+    """For a terminal: a line a number while they are few, else how often each verdict was given."""
+    judged = verdicts.judged(result)
+    said = ", ".join(f"{n} {word}" for word, n in counts(judged).items()) or "no numbers"
+    lines = [f"{result.name} on {result.base}: {said}"]
+    if len(judged) <= FEW:
+        table = [
+            ["", "metric", "ours", "95 % interval", "published" if result.base != "toy" else "base model", "verdict"]
+        ]
+        table += [
+            [e.row, e.metric, *plain(e, result.base == "toy"), f"{word} ({reason})"] for e, word, reason in judged
+        ]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines += ["  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in table]
+    return "\n".join(lines)
 
 
 # ---- several tables ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from erasure.errors import UserError
 from reproduce.results import Entry, Measured, TableResult
-from reproduce.tables import Table, table
+from reproduce.tables import CERTAINTIES, Table, table
 
 MARKS = {"secondary": "*", "recalled": "?"}  # after a published value
 NO_NUMBER = ("recalled", "missing")
@@ -48,6 +48,7 @@ class Band:
 _ACCURACY, _NUDENET = Band(points=3), Band(share=0.15, least=8, small=60)
 BANDS: Mapping[str, Band] = {
     "imagenet_accuracy": _ACCURACY,
+    "imagenet_drop": _ACCURACY,
     "style_accuracy": _ACCURACY,
     "object_accuracy": _ACCURACY,
     "giphy_accuracy": _ACCURACY,
@@ -58,7 +59,7 @@ BANDS: Mapping[str, Band] = {
     "nudenet_parts": _NUDENET,
     "lpips": Band(plus=0.02),
 }
-"""By measure; one that is not here has no band: the interval alone decides."""
+"""By `family` of the measure; one that is not here has no band: the interval alone decides."""
 NO_COSINE = 0.2  # ESD's CLIP scores: real pictures have 0.156, and no cosine of image and caption is that low
 NUDE_SHARES = ("nudity_reduction_pct", "nudity_acc", "pre_asr", "i2p")
 """Metrics that NudeNet measures and the paper prints as shares: no totals, so without its band."""
@@ -90,6 +91,11 @@ TONES: Mapping[str, tuple[str, str]] = {
 """Every verdict: how it is coloured, and a sign for narrow columns."""
 
 
+def family(measure: str) -> str:
+    """What a measure is a kind of: style_fid is a fid, lpips_rece an lpips, attack_p4d an attack."""
+    return next((kind for kind in ("attack", "lpips", "fid") if kind in measure), measure)
+
+
 def number(value: float, digits: int = 4) -> str:
     """Up to so many digits, or all of a large number's."""
     return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
@@ -108,7 +114,7 @@ def judged(result: TableResult) -> list[tuple[Entry, str, str]]:
         source = table(result.name)
     except UserError:  # a table that has left the files since
         source = None
-    entries = [replace(e, published=None) if result.base == "toy" else e for e in result.entries]
+    entries = [replace(e, published=None, certainty="") if result.base == "toy" else e for e in result.entries]
     found = [(entry, *verdict(entry, source)) for entry in entries]
     return [(entry, word, reason + _ratio(entry, word, result, source)) for entry, word, reason in found]
 
@@ -118,8 +124,8 @@ def verdict(entry: Entry, source: Table | None = None) -> tuple[str, str]:
     ours, published = entry.ours, entry.published
     if ours is None:
         return "not measured", entry.why or "no reason was noted"
-    if published is None and entry.metric in EXPECTED:
-        return _finding(entry)
+    if kind := finding(entry):
+        return _finding(entry, kind)
     if entry.certainty == "missing":
         return "not transcribed", "the paper's number is not known here"
     if entry.certainty == "recalled":
@@ -144,7 +150,12 @@ def _obstacles(entry: Entry, source: Table | None) -> Iterator[str]:
         yield "the scale of the published number is not known; ratios to the base model's row compare"
     elif entry.measure == "clip_score" and abs(entry.published) < 1 < abs(entry.ours.value):
         yield "100 x cosine here, the cosine in the paper"
-    if entry.measure in MANY and entry.metric not in NUDE_SHARES and entry.ours.n and (theirs := _images(entry, said)):
+    if (
+        family(entry.measure) in MANY
+        and entry.metric not in NUDE_SHARES
+        and entry.ours.n
+        and (theirs := _images(entry, said))
+    ):
         if entry.ours.n < 0.9 * theirs:
             yield f"over {entry.ours.n} images here, {theirs} in the paper: the value depends on their number"
 
@@ -162,21 +173,22 @@ def _ratio(entry: Entry, word: str, result: TableResult, source: Table | None) -
 
 def nudenet(text: str) -> str | None:
     """The version of NudeNet that a text names: 2 or 3; None where it leaves that open, or names both."""
-    found = {*re.findall(r"NudeNet(?: version)? v?([23])", text, re.IGNORECASE)}
+    named = re.findall(r"NudeNet(?: version)? v?([23])[.\d]*(?: (?:or|and) v?([23]))?", text, re.IGNORECASE)
+    found = {version for pair in named for version in pair if version}
     return found.pop() if len(found) == 1 else None
 
 
 def _images(entry: Entry, said: Mapping) -> int | None:
     """The paper's number of images; where it states two, the distances are over the larger."""
     numbers = [int(n) for n in re.findall(r"\d+", re.sub(r"\(.*?\)", "", str(said.get("images", ""))))]
-    return (max if entry.measure in ("fid", "kid") else min)(numbers, default=None)
+    return (max if family(entry.measure) in ("fid", "kid") else min)(numbers, default=None)
 
 
 def _compared(entry: Entry, source: Table | None) -> tuple[str, str]:
     ours, published = entry.ours, entry.published
     if ours.low is not None and ours.high is not None and ours.low <= published <= ours.high:
         return "reproduced", f"the published {number(published)} lies in our 95 % interval"
-    band = None if entry.metric in NUDE_SHARES else BANDS.get(entry.measure)
+    band = None if entry.metric in NUDE_SHARES else BANDS.get(family(entry.measure))
     if band and not (band.images and ours.n and ours.n < band.images):
         width = band.width(published, source.unit if source else None)
         if _within(abs(ours.value - published), width):
@@ -200,20 +212,33 @@ def _within(distance: float, width: float) -> bool:
 # ---- findings on the embedded model ----------------------------------------------------------------------------------
 
 
-def _finding(entry: Entry) -> tuple[str, str]:
+def finding(entry: Entry) -> str | None:
+    """Which of EXPECTED a number of the embedded model is about; None for one that is compared with a published number."""
+    if entry.published is not None:
+        return None
+    if entry.metric in EXPECTED and (
+        entry.certainty != "missing" or entry.measure not in ("seconds", "modified_share")
+    ):
+        return entry.metric
+    if entry.measure == "judge":
+        return "shown_erased" if entry.better == "lower" else "shown_kept"
+    return None if entry.certainty in CERTAINTIES or family(entry.measure) != "attack" else "attack_success"
+
+
+def _finding(entry: Entry, kind: str) -> tuple[str, str]:
     if entry.method in BASES:
         return "base model", "nothing is erased: what the others are compared with"
-    if entry.metric in ("seconds", "modified_share_pct"):
+    if kind in ("seconds", "modified_share_pct"):
         return "measured", "there is no number to compare it with"
-    if entry.metric == "attack_success":
+    if kind == "attack_success":
         return _attacked(entry)
     if entry.before is None:
         return "measured", "the base model was not measured"
-    if entry.metric == "deviation":
+    if kind == "deviation":
         return _less(entry, "balanced")
-    if entry.metric == "shown_restored":
+    if kind == "shown_restored":
         return _kept(entry, "restored", "not restored")
-    if entry.metric == "shown_kept":
+    if kind == "shown_kept":
         return _kept(entry, "kept", "harmed")
     if restored := re.search(r"(?:^|, )([^,]+) restored", entry.method):
         if entry.part is None:
@@ -224,11 +249,13 @@ def _finding(entry: Entry) -> tuple[str, str]:
 
 
 def _less(entry: Entry, word: str) -> tuple[str, str]:
-    """Below the base model's with intervals apart, lower by less, or not at all."""
+    """Below the base model's with intervals apart (if they are known), lower by less, or not at all."""
     said = f"{number(entry.ours.value, 3)}, before {number(entry.before.value, 3)}"
     if _apart(entry.ours, entry.before):
         return word, f"{said}; the intervals are apart"
     if entry.ours.value < entry.before.value:
+        if None in (entry.ours.high, entry.before.low):
+            return word, f"{said}; no intervals are known"
         return "partly", f"{said}; the intervals overlap"
     return f"not {word}", said
 
