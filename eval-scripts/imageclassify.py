@@ -32,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what = parser.add_argument_group("pictures")
     what.add_argument("--folder_path", required=True, help="folder of {case_number}_{k}.png")
-    what.add_argument("--prompts_path", required=True, help="CSV with case_number, and class for the accuracies")
+    what.add_argument(
+        "--prompts_path", required=True, help="CSV with case_number, and class (or label_idx) for the accuracies"
+    )
     what.add_argument("--target_class", help="the erased class: also print RECE's lines")
     what.add_argument(
         "--published_rece_counts",
@@ -89,7 +91,7 @@ def main() -> None:
         files, network.to(device), imagenet(224, 232), args.topk, args.batch_size, device
     )  # fmt: skip
     seen = [image_classes.Classified(path, case, one) for (path, case), one in zip(pictures, top, strict=True)]
-    classes = table.column("class")
+    classes = image_classes.asked_for(table, names)
 
     folder = Path(os.path.abspath(runs.find(args.folder_path)))
     csv_path = Path(args.save_path or folder / f"{folder.name}_classification.csv")

@@ -38,6 +38,19 @@ class Classified:
     top: Top
 
 
+def asked_for(table: PromptTable, names: Sequence[str]) -> dict[int, str]:
+    """Case number -> class of the prompt: of the column class, else of label_idx, ImageNet's number (SepCE's imagenet_prompts.csv).
+
+    {} without either. UserError for a number of no class.
+    """
+    if classes := table.column("class"):
+        return classes
+    numbers = table.column("label_idx")
+    if bad := [cell for cell in numbers.values() if not (cell.isdecimal() and int(cell) < len(names))]:
+        raise UserError(f"label_idx {bad[0]!r} is no class from 0 to {len(names) - 1}")
+    return {case: names[int(cell)] for case, cell in numbers.items()}
+
+
 # ---- classifying ---------------------------------------------------------------------------------------------------
 
 
