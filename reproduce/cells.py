@@ -7,7 +7,8 @@ from typing import Any
 from reproduce.points import side
 from reproduce.results import Entry
 from reproduce.tables import Table
-from reproduce.verdicts import MARKS, TONES, beside, number
+from reproduce.verdicts import MARKS, TONES
+from reproduce.wording import beside, number
 
 FEW = 26  # so many numbers are listed one by one
 MISSING = "–"
@@ -32,11 +33,16 @@ table.cells th.num, table.cells td.num { text-align: right } table.cells td.gone
 
 def table_html(judged: Sequence[Judged], toy: bool, heads: tuple[str, str] = ("ours", "published")) -> str:
     """Everything that was measured. toy: beside the base model's numbers instead of published ones."""
-    if not any(e.part for e, _, _ in judged) and len(judged) <= FEW:
+    if listed(judged):
         return _listed(judged, toy, heads)
     legend = f"In a cell: {heads[0]}, its 95 % interval, {'the base model' if toy else heads[1]}. " + _signs(judged)
     legend += " Shaded: what should be gone." if any(e.part and side(e) == "erase" for e, _, _ in judged) else ""
     return f"<p class='legend'>{escape(legend)}</p>\n" + _dense(judged, lambda one: _dense_cell(one, toy))
+
+
+def listed(judged: Sequence[Judged]) -> bool:
+    """Whether every number has a line, which says the reason too."""
+    return len(judged) <= FEW and not any(e.part for e, _, _ in judged)
 
 
 def printed_html(table: Table) -> str:

@@ -10,11 +10,11 @@ from erasure.errors import UserError
 from erasure.report import Report
 from erasure.report.html import document, facts, strips
 from erasure.report.wording import duration
-from reproduce import cells, verdicts
+from reproduce import cells, findings, verdicts
 from reproduce.cells import Judged
 from reproduce.results import TableResult
 from reproduce.tables import CERTAINTIES, Table, table
-from reproduce.verdicts import EXPECTED, MARKS
+from reproduce.verdicts import MARKS
 
 STYLE = (
     cells.STYLE
@@ -42,7 +42,7 @@ def table_page(result: TableResult, judged: Sequence[Judged], plots: Mapping[str
         _expected(judged) if toy else "",
         cells.table_html(judged, toy, _heads(judged, source)) if judged else "<p>Nothing was measured.</p>",
         "" if toy else _marks([e.certainty for e, _, _ in judged if e.published is not None], source),
-        _why(judged),
+        "" if cells.listed(judged) else _why(judged),
         _plots(plots),
         strips(shown) if shown else "",
         _printed(source) if toy and source else "",
@@ -110,7 +110,7 @@ def _subtitle(result: TableResult, toy: bool) -> str:
 
 
 def _expected(judged: Sequence[Judged]) -> str:
-    lines = [EXPECTED[kind] for kind in dict.fromkeys(verdicts.finding(e) for e, _, _ in judged) if kind]
+    lines = [findings.EXPECTED[kind] for kind in dict.fromkeys(findings.kind_of(e) for e, _, _ in judged) if kind]
     return f"<ul class='plain'>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 

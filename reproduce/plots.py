@@ -18,9 +18,10 @@ from erasure.report.drawing import FAINT, INK, LINE, PAPER, QUIET, lighter
 from erasure.report.scatter import COLOURS
 from erasure.runs import atomic_path
 from reproduce import points
+from reproduce.findings import BASES
 from reproduce.points import Axis, Method, Points, Value
 from reproduce.results import Curve
-from reproduce.verdicts import family
+from reproduce.wording import family
 
 DPI = 160
 PLOT = (4.6, 3.5)  # inches, without the legend
@@ -59,7 +60,7 @@ def thresholds(title: str, curves: Sequence[Curve], path: Path) -> None:
         for curve in (c for c in curves if c.title == name):
             i = labels.index(curve.label)
             x, y = zip(*sorted(curve.points), strict=True) if curve.points else ((), ())
-            base = curve.label in points.BASES
+            base = curve.label in BASES
             style = {"color": FAINT if base else _colour(i), "linestyle": "-" if base else _DASHES[i % len(_DASHES)]}
             panel.plot(
                 x, y, label=curve.label, linewidth=1.8, marker="o" if len(x) < 12 else "", markersize=3.5, **style

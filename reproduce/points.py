@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from reproduce.findings import BASES
 from reproduce.results import Entry
-from reproduce.verdicts import BASES, NO_NUMBER, family
+from reproduce.verdicts import NO_NUMBER
+from reproduce.wording import family
 
 ACCURACIES = (
     "judge", "imagenet_accuracy", "style_accuracy", "object_accuracy", "giphy_accuracy", "clip_accuracy",
@@ -117,6 +119,8 @@ def _is(entry: Entry, key: tuple[str, str, str | None]) -> bool:
 
 
 def _methods(judged: Sequence[Judged], axes: Sequence[Axis]) -> Iterator[Method]:
+    # on an axis of ours a number of another detector, scale or number of images would be read as one of the same kind
+    mixed = {axis.key for axis in axes if any(word == "not comparable" and _is(e, axis.key) for e, word, _ in judged)}
     for name in dict.fromkeys(e.method for e, _, _ in judged if e.method not in BASES):
         ours, published = [], []
         for axis in axes:
@@ -124,7 +128,8 @@ def _methods(judged: Sequence[Judged], axes: Sequence[Axis]) -> Iterator[Method]
             measured = [(e, word) for e, word in own if e.ours]
             ours.append(mean([Value(e.ours.value, e.ours.low, e.ours.high) for e, _ in measured]))
             # over the same cells, where there are some of ours
-            numbers = [n for e, word in measured or own if (n := _number(e, word)) is not None]
+            cells = [] if axis.key in mixed else measured or own
+            numbers = [n for e, word in cells if (n := _number(e, word)) is not None]
             published.append(mean([Value(n) for n in numbers]))
         yield Method(name, tuple(ours), tuple(published))
 
