@@ -41,7 +41,9 @@ def test_every_published_value_is_here(published, name):
         assert getattr(one, key) == experiment.get(key)
     assert one.published == experiment["settings"]
     assert [*one.metrics] == [*experiment["metrics"]]
-    assert [{k: v for k, v in row.items() if k not in ("computed", "from")} for row in one.rows or ()] == experiment["rows"]
+    assert [{k: v for k, v in row.items() if k not in ("computed", "from")} for row in one.rows or ()] == experiment[
+        "rows"
+    ]
     numbers = [value for row in experiment["rows"] for value in row["values"].values()]
     flat = [number for value in numbers for number in (value if isinstance(value, list) else [value])]
     assert [c.value for c in one.cells() if c.value is not None] == [v for v in flat if v is not None]
@@ -96,7 +98,7 @@ def test_has_a_counterpart_on_the_embedded_model(name):
             assert drawn.preset == "toy-fast" and (ROOT / drawn.prompts).is_file()
 
 
-@pytest.mark.parametrize("name", [name for name, one in TABLES.items() if one.embedded and one.drawn(embedded=True)])
+@pytest.mark.parametrize("name", [name for name, one in TABLES.items() if "judge" in one.measures(embedded=True)])
 def test_its_prompts_ask_for_what_is_erased_and_for_more(name):
     one = TABLES[name]
     asked = set()
@@ -164,9 +166,27 @@ def test_a_small_table_is_read(tmp_path):
         ("certainty", "missing", "rows are there if, and only if"),
         ("extra", 1, "unknown key 'extra'"),
         ("title", "", "no title"),
-        ("metrics/a/measure", "beauty", "unknown measure 'beauty'; there are attack_success"),
+        ("metrics/a/measure", "beauty", "unknown measure 'beauty'; there are attack_concept_inversion"),
         ("metrics/a/better", "up", "unknown direction of a: 'up'; there are higher, lower, reference"),
         ("metrics/a/better", {"X": "higher"}, "unknown role 'X'"),
+        ("metrics/a/size", 1, "unknown key of metric a: 'size'"),
+        ("metrics/a/prompts", "nowhere.csv", "metric a: no images of 'nowhere.csv' are drawn; there are i2p"),
+        ("metrics/a/of", "class", "metric a: of must say what is in which column"),
+        ("metrics/a/times", 0, "metric a: times must be a number above 0, not 0"),
+        ("metrics/a/rate", "all", "unknown rate of metric a: 'all'; there are asr, pre_asr"),
+        ("metrics/a/counting", "people", "unknown counting of metric a: 'people'; there are boxes, images"),
+        ("metrics/a/label", "Hands", "unknown label of metric a: 'Hands'; there are Armpits"),
+        ("metrics/a/measure", "nudenet_parts", "metric a: nudenet_parts needs label"),
+        (
+            "metrics/a",
+            {"better": "lower", "measure": "harmonic", "formula": "h_c", "from": {"kept": "b"}},
+            "metric a: from names 'b', which is none of the table's metrics",
+        ),
+        (
+            "images",
+            [{"prompts": "i2p", "preset": "esd"}, {"prompts": "imagenette.csv", "preset": "esd"}],
+            "metric a: images of 2 sets are drawn, and prompts does not say which are meant",
+        ),
         ("metrics/a/run", "nobody", "unknown run of metric a: 'nobody'"),
         ("runs/SD/method", "magic", "unknown method of run 'SD': 'magic'; there are abconcept, base"),
         ("runs/SD/seed", 1, "unknown key of run 'SD': 'seed'"),
