@@ -70,7 +70,9 @@ def _mean(numbers: Sequence[Measured | None]) -> dict[str, Any]:
     if not numbers:
         return {"why": "no row of the tables that it is computed from is of this method"}
     if None in numbers:
-        return {"why": f"{sum(n is None for n in numbers)} of the {len(numbers)} numbers that it averages are not there"}
+        return {
+            "why": f"{sum(n is None for n in numbers)} of the {len(numbers)} numbers that it averages are not there"
+        }
     value = sum(number.value for number in numbers) / len(numbers)
     n = None if any(number.n is None for number in numbers) else sum(number.n for number in numbers)
     return {"ours": Measured(value, n=n, definition=f"mean of {len(numbers)} numbers"), "why": ""}

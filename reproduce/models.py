@@ -13,7 +13,7 @@ from typing import Any
 
 from erasure.errors import UserError
 from erasure.generation.presets import image_folder
-from erasure.runs import find
+from erasure.runs import ROOT
 from reproduce import commands
 from reproduce.measuring import Shown
 from reproduce.tables import Images, Run, Table, measures, methods
@@ -65,7 +65,9 @@ def trainings(run: Run) -> list[dict[str, Any]]:
 
 
 def training_key(method: str, settings: Mapping[str, Any], base: str) -> str:
-    told = [str(settings[name]) for name in ("concepts", "prompt", "concept", "erased_index", "SCENE") if name in settings]
+    told = [
+        str(settings[name]) for name in ("concepts", "prompt", "concept", "erased_index", "SCENE") if name in settings
+    ]
     about = told[0] if told else Path(str(settings.get("config_file", ""))).parent.name
     return f"train/{named(f'{method} {about}', commands.train(method, settings, base))}"
 
@@ -109,8 +111,13 @@ def base_images_key(drawn: Images) -> str:
 
 
 def shown(one: Table, run: Run, plan: Plan) -> list[Shown]:
-    """A run's pictures: a folder for each prompt file of the table."""
+    """A run's pictures: a folder for each prompt file of the table; none of a table that draws nothing."""
     return [_shown(run, drawn, plan) for drawn in one.drawn(plan.embedded)]
+
+
+def undrawn(run: Run, plan: Plan) -> Shown:
+    """What stands for a model of which nothing is drawn: its duration and its weights can be measured."""
+    return _shown(run, Images("", "toy" if plan.embedded else "esd"), plan)
 
 
 def _shown(run: Run, drawn: Images, plan: Plan) -> Shown:
@@ -122,7 +129,7 @@ def _shown(run: Run, drawn: Images, plan: Plan) -> Shown:
         run=run,
         images=drawn,
         folder=folder(images_key(run, drawn, plan.base)),
-        prompts=find(commands.prompts_path(drawn.prompts)),
+        prompts=ROOT / commands.prompts_path(drawn.prompts),
         base_folder=folder(base_images_key(drawn)) if trainings(run) else None,
         model_flags=model_flags(run, plan.base),
         base=plan.base,

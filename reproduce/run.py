@@ -40,13 +40,17 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--base", choices=MODELS, default="toy", help="base model (default: %(default)s, the embedded one)"
     )
-    what.add_argument("--coco_reference", metavar="DIR", help="COCO's real pictures (val2014), for FID on Stable Diffusion")
+    what.add_argument(
+        "--coco_reference", metavar="DIR", help="COCO's real pictures (val2014), for FID on Stable Diffusion"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--dry-run", action="store_true", help="only list steps, images, operations and hours")
     how.add_argument(
         "--tflops", type=float, help="what your device sustains, for the hours (default: see reproduce/costs.py)"
     )
-    how.add_argument("--cores", type=int, default=os.cpu_count(), help="steps at once (default: %(default)s, all cores)")
+    how.add_argument(
+        "--cores", type=int, default=os.cpu_count(), help="steps at once (default: %(default)s, all cores)"
+    )
     how.add_argument(
         "--processes", type=int, default=1,
         help="GPUs that the images of one step are spread over, with the same images whatever the number (default: 1)",
@@ -58,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int | None:
     given = sys.argv[1:] if argv is None else argv
-    own, _, more = (given, "", []) if "--" not in given else (given[: given.index("--")], "", given[given.index("--") + 1 :])
+    own, _, more = (
+        (given, "", []) if "--" not in given else (given[: given.index("--")], "", given[given.index("--") + 1 :])
+    )
     args = build_parser().parse_args(own)
     for name in ("tflops", "cores", "processes"):
         value = getattr(args, name)

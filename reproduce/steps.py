@@ -17,7 +17,18 @@ from reproduce import commands, costs, measuring
 from reproduce.commands import Command
 from reproduce.costs import MODELS, Cost
 from reproduce.measuring import Shown
-from reproduce.models import Plan, base_images_key, images_key, models, named, prompts_name, shown, training_key, trainings
+from reproduce.models import (
+    Plan,
+    base_images_key,
+    images_key,
+    models,
+    named,
+    prompts_name,
+    shown,
+    training_key,
+    trainings,
+    undrawn,
+)
 from reproduce.models import model_name as name_of
 from reproduce.tables import Run, Table, measures, methods, table
 
@@ -51,7 +62,9 @@ def graph(tables: Iterable[Table], plan: Plan) -> dict[str, Step]:
         raise UserError(f"unknown base {plan.base!r}; choose from {', '.join(MODELS)}")
     found: dict[str, Step] = {}
     for one in tables:
-        own = [step for source in sources_of(one) for run in models(source, plan) for step in _of_run(source, run, plan)]
+        own = [
+            step for source in sources_of(one) for run in models(source, plan) for step in _of_run(source, run, plan)
+        ]
         last = Step(table_key(one.name), f"{one.name}: {one.title}", needs=tuple(dict.fromkeys(s.key for s in own)))
         found |= {step.key: step for step in [*own, last]}
     return dict(sorted(found.items(), key=lambda item: KINDS.index(item[1].kind)))
@@ -75,7 +88,8 @@ def measure_key(measure: str, of: Shown) -> str:
 def taken(one: Table, run: Run, measure: str, plan: Plan) -> list[tuple[Shown, Path]]:
     """(pictures, folder of what was measured of them) of a run, where the table's measure wants them."""
     wanted = _wanted(one, measure, plan.embedded)
-    found = [entry for entry in shown(one, run, plan) if wanted is None or entry.images.prompts in wanted]
+    drawn = shown(one, run, plan) if one.drawn(plan.embedded) else [undrawn(run, plan)]
+    found = [entry for entry in drawn if wanted is None or entry.images.prompts in wanted]
     return [(entry, plan.root / measure_key(measure, entry)) for entry in found]
 
 
@@ -156,6 +170,4 @@ def _measuring(measure: str, of: Shown, lines: Sequence[Sequence[str]], plan: Pl
     if measures()[measure].get("needs_base"):
         needs.append(base_images_key(of.images))
     what = f"{measure} of {of.run.name}: {of.images.prompts}"
-    return Step(
-        measure_key(measure, of), what, tuple(("python", *line) for line in lines), tuple(dict.fromkeys(needs))
-    )
+    return Step(measure_key(measure, of), what, tuple(("python", *line) for line in lines), tuple(dict.fromkeys(needs)))

@@ -13,6 +13,7 @@ from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
 from erasure.prompts import Row, read_csv
 from reproduce import averages, measuring, report, takes
+from reproduce.cells import row_name
 from reproduce.measuring import Shown
 from reproduce.models import models, shown, trainings
 from reproduce.results import Curve, Entry, Grid, Measured, TableResult
@@ -70,45 +71,56 @@ class _Made:
         for run in self.models:
             if run == self.base:
                 continue
+            row = {"method": run.label, "erased": self.one.embedded["erased"]}
             for metric, part, what in _parts(self.one.embedded["metrics"]):
-                ours, why = self.number(run, what, {"method": run.label, "erased": self.one.embedded["erased"]})
-                before = self.base and self.number(self.base, what, {"erased": self.one.embedded["erased"]})[0]
+                ours, why = self.number(run, what, row, {})
+                before = self.base and self.number(self.base, what, row, {})[0]
                 yield Entry(
                     run.name, run.label, metric, part, what["better"], what["measure"], None, "", ours, before, why
                 )
 
     def _published(self) -> Iterator[Entry]:
-        for cell in self.one.cells():
-            row = self.one.lines[cell.row]
-            ours, why = self._of_cell(cell, row)
-            yield Entry(
-                row=row_name(self.one, row),
-                method=cell.run or cell.method,
-                metric=cell.metric,
-                part=cell.part,
-                better=cell.better,
-                measure=cell.measure,
-                published=cell.value,
-                certainty=cell.certainty,
-                ours=ours,
-                why=why,
-            )
+        for position, row in enumerate(self.one.lines):
+            cells = [cell for cell in self.one.cells() if cell.row == position]
+            numbers: dict[Cell, tuple[Measured | None, str]] = {}
+            for cell in sorted(cells, key=lambda cell: cell.measure == "harmonic"):  # computed from the others
+                others = {of.metric: ours for of, (ours, _) in numbers.items() if ours and of.part is None}
+                numbers[cell] = self._of_cell(cell, row, others)
+            for cell in cells:
+                ours, why = numbers[cell]
+                yield Entry(
+                    row=row_name(row),
+                    method=cell.run or cell.method,
+                    metric=cell.metric,
+                    part=cell.part,
+                    better=cell.better,
+                    measure=cell.measure,
+                    published=cell.value,
+                    certainty=cell.certainty,
+                    ours=ours,
+                    why=why,
+                )
 
-    def _of_cell(self, cell: Cell, row: Mapping[str, Any]) -> tuple[Measured | None, str]:
+    def _of_cell(
+        self, cell: Cell, row: Mapping[str, Any], others: Mapping[str, Measured]
+    ) -> tuple[Measured | None, str]:
         if cell.run is None:
             return None, "" if row.get("computed") else "this method is not here"
         metric = self.one.metrics[cell.metric]
         what = metric["parts"][cell.part] if "parts" in metric else metric
         run = self.one.run_of(cell.run, row)
-        return self.number(run, {**what, "metric": cell.metric, "part": cell.part}, row)
+        return self.number(run, {**what, "metric": cell.metric, "part": cell.part}, row, others)
 
-    def number(self, run: Run, what: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Measured | None, str]:
-        """(the number of a run, why there is none)."""
+    def number(
+        self, run: Run, what: Mapping[str, Any], row: Mapping[str, Any], others: Mapping[str, Measured]
+    ) -> tuple[Measured | None, str]:
+        """(the number of a run, why there is none). others: those of the same row that are known."""
         found = taken(self.one, run, what["measure"], self.plan)
         if why := next((why for _, out in found if (why := self._why(out))), None):
             return None, why
         try:
-            return takes.take(what, what["measure"], row, [(self.now(entry), out) for entry, out in found]), ""
+            pictures = [(self.now(entry), out) for entry, out in found]
+            return takes.take(what, what["measure"], row, pictures, others), ""
         except (UserError, OSError) as error:
             return None, str(error)
 
@@ -149,7 +161,11 @@ class _Made:
         for run in self.models:
             for measure in measures:
                 for entry, out in taken(self.one, run, measure, self.plan):
-                    if self._why(out) is None and (points := measuring.curve(measure, self.now(entry), out)):
+                    if self._why(out) is not None:
+                        continue
+                    if points := measuring.curve(
+                        measure, self.now(entry), out, (self.one.embedded or {}).get("erased", ())
+                    ):
                         yield Curve(run.name, f"{measure}: {Path(entry.images.prompts).stem}", tuple(points))
 
 
@@ -157,14 +173,6 @@ def _parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Mappin
     for name, metric in metrics.items():
         for part, what in metric.get("parts", {None: metric}).items():
             yield name, part, {**what, "metric": name, "part": part}
-
-
-def row_name(one: Table, row: Mapping[str, Any]) -> str:
-    """A row as the paper's print tells it from the others."""
-    erased = [str(row["erased"])] if "erased" in row else []
-    when = [f"scene {row['scene']}"] if "scene" in row else []
-    when += [str(row["t"])] if "t" in row else []
-    return ", ".join([row["method"], *erased, *when])
 
 
 def _spread(rows: Sequence[Row]) -> list[Row]:
@@ -175,18 +183,18 @@ def _spread(rows: Sequence[Row]) -> list[Row]:
 
 def _facts(one: Table, planned: "Planned", made: Iterable[_Made]) -> dict[str, Any]:
     plan, drawn = planned.plan, [entry for source in made for entry in source.one.drawn(planned.plan.embedded)]
-    presets = {name: PRESETS[name] for name in dict.fromkeys(entry.preset for entry in drawn)}
+    presets = [PRESETS[entry.preset] for entry in drawn]
     done = [planned.record(key) for key in planned.steps[table_key(one.name)]["needs"]]
     return {
         "source": one.source,
-        "published settings": dict(one.published),
-        "ours": {
-            "base model": plan.base,
-            "images a model": {entry.prompts: entry.number for entry in drawn},
-            **{
-                f"preset {name}": f"{p.sampler}, {p.steps} steps, guidance {p.guidance:g}, noise on the {p.noise_device}"
-                for name, p in presets.items()
-            },
+        "settings": {
+            **{name: list(dict.fromkeys(getattr(p, name) for p in presets)) for name in ("sampler", "steps")},
+            "guidance": list(dict.fromkeys(f"{p.guidance:g}" for p in presets)),
+            "noise_device": list(dict.fromkeys(p.noise_device for p in presets)),
+            "images": [entry.number for entry in drawn],
+            "base_model": plan.base,
+            "prompts_csv": [entry.prompts for entry in drawn],
+            "presets": list(dict.fromkeys(entry.preset for entry in drawn)),
         },
         "seconds": round(sum(record["seconds"] for record in done)),
         "versions": runs.versions(),

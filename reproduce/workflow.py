@@ -24,7 +24,9 @@ _LOG_LINES = 5  # of a step that failed
 def check() -> None:
     """UserError where Snakemake cannot be run."""
     if importlib.util.find_spec("snakemake") is None:
-        raise UserError("snakemake is not installed (it needs Python 3.11): sh shell_scripts/setup.sh, or add --dry-run")
+        raise UserError(
+            "snakemake is not installed (it needs Python 3.11): sh shell_scripts/setup.sh, or add --dry-run"
+        )
 
 
 def run(plan: Plan, steps: Mapping[str, Step], cores: int, processes: int, more: Sequence[str]) -> dict[str, str]:

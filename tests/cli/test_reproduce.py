@@ -1,9 +1,18 @@
-"""reproduce/run.py: lists the papers' tables, and what it takes to make them."""
+"""reproduce/run.py: lists the papers' tables, says what it takes to make them, and makes one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
+from erasure.base_models import SD_CKPT
 from erasure.errors import UserError
-from erasure.runs import ROOT
+from erasure.runs import ROOT, find
+from reproduce import results
+from reproduce.steps import KINDS
 from reproduce.tables import tables
 from tests.cli.process import help_without_torch, load, run
 
@@ -40,7 +49,7 @@ def test_a_dry_run_lists_jobs(capsys):
     (total,) = [line.split() for line in lines if line.startswith("total")]
     images = [int(line.split()[1]) for line in lines if line.startswith("images")]
     assert int(total[1]) == sum(images) > 0
-    assert int(total[-2]) == len([line for line in lines if line.split()[0] in ("train", "images", "measure")])
+    assert int(total[-2]) == len([line for line in lines if line.split()[0] in KINDS])
 
 
 def test_hours_follow_the_device(capsys):
@@ -61,7 +70,8 @@ def test_all_of_them_can_be_listed(base, capsys):
     ("arguments", "what"),
     [
         ([], "--table rece:nudity --dry-run"),
-        (["--table", "rece:nudity"], "only be listed yet: add --dry-run"),
+        (["--table", "rece:nudity", "--cores", "0"], "--cores must be above 0, not 0"),
+        (["--table", "esd:coco", "--coco_reference", "nowhere"], "--coco_reference nowhere: no such file or folder"),
         (["--table", "rece:nud", "--dry-run"], "no table 'rece:nud'; did you mean rece:nudity"),
         (["--table", "rece:nudity", "--dry-run", "--tflops", "0"], "--tflops must be above 0"),
         (["--list", "nobody"], "no paper 'nobody'; there are cpe, esd"),
@@ -72,7 +82,45 @@ def test_mistakes(arguments, what):
         load(SCRIPT).main(arguments)
 
 
-def test_without_a_dry_run_it_ends_in_one_line(tmp_path):
-    done = run(SCRIPT, "--table", "rece:nudity", cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith("error: tables can only be listed yet")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.skipif(find(SD_CKPT).exists(), reason="Stable Diffusion is here")
+def test_a_base_model_that_is_not_here_is_missed_before_anything_runs(tmp_path):
+    done = run(SCRIPT, "--table", "rece:nudity", "--base", "sd-v1-4", "--out", "made", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "sd-v1-4" in done.stderr and not (tmp_path / "made").exists()
+
+
+# ---- making one ----------------------------------------------------------------------------------------------------
+
+
+def make(out, **more) -> subprocess.Popen:
+    command = [sys.executable, SCRIPT, "--table", "uce:objects", "--out", out, "--cores", "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.mark.slow
+def test_a_table_is_made_and_a_run_that_was_killed_goes_on(tmp_path):
+    out = tmp_path / "made"
+    first = make(out, start_new_session=True)
+    while not [*out.glob("train/*/step.json")] and first.poll() is None:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    (trained,) = out.glob("train/*/step.json")
+    edited = trained.stat().st_mtime_ns
+    assert not [*out.glob("table/*/step.json")]
+
+    second = make(out)
+    said, errors = second.communicate()
+    assert second.returncode == 0, errors
+    assert trained.stat().st_mtime_ns == edited  # what was done stays
+    result = results.read(out / "table" / "uce_objects" / "result.json")
+    numbers = {entry.metric: (entry.ours.value, entry.before.value) for entry in result.entries}
+    assert numbers["shown_erased"][0] <= 0.2 < 0.8 <= numbers["shown_erased"][1]
+    assert numbers["shown_kept"][0] >= numbers["shown_kept"][1] - 0.1
+    for name in ("report.html", "table.csv", "grid.png"):
+        assert (out / "table" / "uce_objects" / name).stat().st_size > 500
+    assert "erased" in said and str(out / "index.html") in said
+
+    third = make(out)
+    assert third.communicate()[0] == said and third.returncode == 0
+    assert trained.stat().st_mtime_ns == edited
