@@ -23,7 +23,7 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem } details { margin: .8rem 0 } summa
 ul.chips + .table { margin-top: 1.6rem } p + p, ul + p, p + ul { margin-top: .5rem } ul.plain { color: var(--quiet); padding-left: 1.2rem; margin: .4rem 0 }
 .plots { display: flex; flex-wrap: wrap; gap: 1.2rem } .plots img { max-width: 100%; height: auto; background: #fff; border-radius: 6px }
 table.settings td, table.settings th { font-size: .85rem; padding: .3rem 1.6rem .3rem 0; white-space: normal; vertical-align: top }
-table.settings { width: auto } a { color: inherit } .flag { color: var(--bad); font-weight: 600; white-space: nowrap }
+table.settings { width: auto } table.settings tbody th { white-space: nowrap } a { color: inherit } .flag { color: var(--bad); font-weight: 600; white-space: nowrap }
 @media print { body { padding: 0; font-size: 12px } .table { overflow: visible } tr, figure, .plots img { break-inside: avoid } }
 """
 )

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from erasure import runs
 from erasure.report import Picture, Report, Shown, Strip, Version
-from erasure.report.drawing import TRACK
-from erasure.report.png import COLUMNS
+from erasure.report.drawing import PAPER, TRACK
+from erasure.report.png import COLUMNS, MARGIN, to_image
 from reproduce.results import Grid, TableResult
 
 MOST_MODELS, IN_HTML = 12, 8  # rows; pictures of a grid
@@ -30,6 +30,13 @@ def grids(result: TableResult) -> Report | None:
         [],
         [Strip(grid.title, _pictures(grid, shown), png_pictures=room) for grid in kept],
     )
+
+
+def image(shown: Report) -> Image.Image:
+    """The report as a picture that ends where its contents do: the page of a report has room for more columns."""
+    page = to_image(shown)
+    right = ImageChops.difference(page, Image.new("RGB", page.size, PAPER)).getbbox()[2]
+    return page.crop((0, 0, min(page.width, right + MARGIN), page.height))
 
 
 def _pictures(grid: Grid, models: Sequence[str]) -> list[Picture]:

@@ -13,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from erasure.report.png import to_image
 from erasure.runs import atomic_path, write_csv, write_text
 from reproduce import page, pictures, points, verdicts
 from reproduce.cells import FEW, Judged, counts, plain
@@ -36,7 +35,7 @@ def write(result: TableResult, folder: Path) -> list[Path]:
     if shown := pictures.grids(result):
         paths.append(folder / "grid.png")
         with atomic_path(paths[-1]) as temporary:
-            to_image(shown).save(temporary)
+            pictures.image(shown).save(temporary)
     write_text(paths[0], page.table_page(result, judged, plots, shown))
     write_csv(paths[1], csv_rows(result, judged))
     return paths
