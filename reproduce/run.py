@@ -24,8 +24,7 @@ from reproduce.costs import MODELS, Cost
 from reproduce.models import Plan
 from reproduce.steps import Step, graph, table_key
 from reproduce.tables import CERTAINTIES, Table, table, tables
-
-SIGNS = {"recalled": "?", "secondary": "*"}  # after a value; what is missing has none
+from reproduce.verdicts import MARKS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,7 +109,10 @@ def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argpars
     settings = {"tables": len(chosen), "base": plan.base, "steps": len(steps), "cores": args.cores, "out": plan.root}
     runs.print_settings(settings | {"processes of an images step": args.processes} | dict(plan.inputs))
     missing = workflow.run(plan, steps, args.cores, args.processes, more)
-    made = [results.read(plan.root / table_key(one.name) / "result.json") for one in chosen]
+    files = [plan.root / table_key(one.name) / "result.json" for one in chosen]
+    made = [results.read(path) for path in files if path.is_file()]
+    if not made:  # Snakemake was told not to
+        raise UserError(f"no table was made: {plan.root / 'snakemake.log'} says what was done")
     overview = report.overview(made, plan.root)
     for result in made:
         print(f"\n{report.text(result)}")
@@ -146,7 +148,7 @@ def _show(one: Table) -> None:
     for cell in one.cells():
         row = one.rows[cell.row]
         where = " ".join(str(row[key]) for key in ("erased", "scene", "t") if key in row)
-        value = "-" if cell.value is None else f"{cell.value:g}{SIGNS.get(cell.certainty, '')}"
+        value = "-" if cell.value is None else f"{cell.value:g}{MARKS.get(cell.certainty, '')}"
         name = f"{cell.metric} {cell.part or ''}".strip()
         print(f"  {f'{cell.method} {where}'.strip():44} {name:28} {value:>9}  {cell.better:9} {cell.measure}")
     print("? recalled, no published number; * as a later paper prints it")

@@ -12,7 +12,7 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
 from erasure.prompts import Row, read_csv
-from reproduce import averages, measuring, report, takes
+from reproduce import averages, commands, measuring, report, takes
 from reproduce.cells import row_name
 from reproduce.measuring import Shown
 from reproduce.models import models, shown, trainings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reproduce.step import Planned
 
 RESULT = "result.json"
-_PROMPTS = 6  # of a grid
+_PROMPTS = 5  # of a grid
 _SHOWN_PROMPT = 60  # characters
 
 
@@ -141,20 +141,23 @@ class _Made:
     # ---- pictures and curves -------------------------------------------------------------------------------------
 
     def grids(self) -> Iterator[Grid]:
-        """A few prompts of each prompt file, drawn by all models."""
-        if not self.models:
+        """A few prompts of each prompt file, drawn by all models; on the embedded model, of what is erased and of the rest."""
+        for position, entry in enumerate(shown(self.one, self.models[0], self.plan) if self.models else ()):
+            folders = {run.name: shown(self.one, run, self.plan)[position].folder for run in self.models}
+            rows = read_csv(entry.prompts, 0) if entry.prompts.is_file() else []
+            for title, part in self._shared_out(rows, entry.images.prompts):
+                names = [f"{row.case_number}{row.mark}_0.png" for row in part]
+                files = {name: tuple(str(at / file) for file in names) for name, at in folders.items() if at.is_dir()}
+                if names and files:
+                    yield Grid(title, tuple(row.prompt[:_SHOWN_PROMPT] for row in part), files)
+
+    def _shared_out(self, rows: Sequence[Row], prompts: str) -> Iterator[tuple[str, list[Row]]]:
+        if not self.plan.embedded:
+            yield commands.prompts_path(prompts), _spread(rows, 2 * _PROMPTS)
             return
-        for position, entry in enumerate(shown(self.one, self.models[0], self.plan)):
-            rows = _spread(read_csv(entry.prompts, 0)) if entry.prompts.is_file() else []
-            files = {
-                run.name: tuple(str(of.folder / f"{row.case_number}{row.mark}_0.png") for row in rows)
-                for run in self.models
-                for of in [shown(self.one, run, self.plan)[position]]
-                if of.folder.is_dir()
-            }
-            if rows and files:
-                prompts = tuple(row.prompt[:_SHOWN_PROMPT] for row in rows)
-                yield Grid(Path(entry.images.prompts).stem.replace("_", " "), prompts, files)
+        erased = self.one.embedded["erased"]
+        yield ", ".join(erased), _spread([row for row in rows if row.extra.get("concept") in erased])
+        yield "everything else", _spread([row for row in rows if row.extra.get("concept") not in erased])
 
     def curves(self) -> Iterator[Curve]:
         measures = self.one.measures(self.plan.embedded)
@@ -175,9 +178,9 @@ def _parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Mappin
             yield name, part, {**what, "metric": name, "part": part}
 
 
-def _spread(rows: Sequence[Row]) -> list[Row]:
+def _spread(rows: Sequence[Row], most: int = _PROMPTS) -> list[Row]:
     """Some of the rows, from the first to the last."""
-    count = min(_PROMPTS, len(rows))
+    count = min(most, len(rows))
     return [rows[round(i * (len(rows) - 1) / max(1, count - 1))] for i in range(count)]
 
 

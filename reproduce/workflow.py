@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def _advance(bar, plan: Plan, waiting: set[str]) -> None:
     done = {key for key in waiting if (plan.root / key / RECORD).is_file()}
     waiting -= done
     if done:
-        bar.set_description(next(iter(done)).rpartition("-")[0], refresh=False)
+        bar.set_description(re.sub(r"-[0-9a-f]{8}$", "", next(iter(done))), refresh=False)
         bar.update(len(done))
 
 
