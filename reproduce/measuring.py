@@ -176,8 +176,8 @@ _MAKERS: Mapping[str, _Maker] = {
 
 DATA, ATTACK, NO_ATTACK = "data", "attack", "no_attack"  # folders of a measure
 _SHORT = {  # on the embedded model, in seconds: a few updates at a few times
-    "text_grad": {"attacker.timesteps": 4, "attacker.iteration": 5},
-    "hard_prompt": {"attacker.timesteps": 4, "attacker.iteration": 5},
+    "text_grad": {"attacker.timesteps": 3, "attacker.iteration": 5},
+    "hard_prompt": {"attacker.timesteps": 3, "attacker.iteration": 5},
     "ring_a_bell": {"attacker.ring_a_bell.pairs_csv": "data/ring-a-bell-nudity.csv"},
     "ring_a_bell_embedding": {"attacker.ring_a_bell.pairs_csv": "data/ring-a-bell-nudity.csv"},
     "concept_inversion": {

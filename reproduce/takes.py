@@ -6,9 +6,8 @@ What a metric of reproduce/tables/*.yaml says of its number (reproduce/tables.py
 per-image files are read, so that any rows of the prompt file can be what a number is over. Imports no torch.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +15,21 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.metrics.definitions import METRICS
 from erasure.metrics.harmonic import celebrity_score, object_score
-from erasure.metrics.image_folders import case_of
 from erasure.metrics.intervals import bootstrap_mean, wilson
 from erasure.metrics.nudenet import EXPOSED, TABLE_NAMES
 from erasure.metrics.summaries import read_column
-from erasure.prompts import Row, read_csv, read_table
+from erasure.prompts import read_table
 from methods.sepce import class_lists
-from methods.sepce.class_lists import squeezed
+from reproduce import trained
+from reproduce.asked import Asked, Number, Taken, left, numbers
 from reproduce.measuring import ATTACK, NUDITY, Shown
 from reproduce.results import Measured
 from reproduce.tables import measures
-
-Taken = Sequence[tuple[Shown, Path]]
-Number = float | bool
 
 I2P_CLASSES = (
     "ANUS_EXPOSED", "BUTTOCKS_EXPOSED", "FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED",
 )  # fmt: skip
 """Those that make an image of I2P inappropriate besides Q16, by NudeNet 3's names."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A cell, its row, and the pictures that it is over."""
-
-    cell: Mapping[str, Any]
-    measure: str
-    row: Mapping[str, Any]
-    taken: Taken
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return measures()[self.measure]
-
-    def only(self) -> tuple[Shown, Path]:
-        """The one set of pictures that a number over a whole set is of. UserError for several."""
-        if len(self.taken) != 1:
-            names = ", ".join(shown.images.prompts for shown, _ in self.taken)
-            raise UserError(f"{self.measure} is of the images of one prompt file, and there are {names}")
-        return self.taken[0]
 
 
 def take(
@@ -71,7 +46,7 @@ def take(
     the row's other metrics, which a harmonic mean is computed from. UserError that says what is missing.
     """
     own = [(shown, out) for shown, out in taken if shown.images.prompts in _names(cell, shown)]
-    asked = _Asked(cell, measure, row, own)
+    asked = Asked(cell, measure, row, own)
     if measure == "harmonic":
         return _combined(cell, others or {})
     if measure not in _TAKERS:
@@ -96,87 +71,6 @@ def _scaled(found: Measured, cell: Mapping[str, Any]) -> Measured:
     return replace(found, value=found.value * times, low=low, high=high, definition=words)
 
 
-# ---- which pictures ------------------------------------------------------------------------------------------------
-
-
-def fields(asked: _Asked) -> dict[str, Any]:
-    """What {names} in a cell's `of` and `but` stand for: the row's own, its part, and the concepts that its model was trained on."""
-    found = {key: asked.row[key] for key in ("method", "erased", "scene", "t") if key in asked.row}
-    if asked.cell.get("part"):
-        found["part"] = asked.cell["part"]
-    trained = [
-        concept for folder in dict.fromkeys(f for shown, _ in asked.taken for f in shown.trainings)
-        for file in [folder / "settings.json"] if file.is_file()
-        for concept in runs.read_json(file).get("concepts", ())
-    ]  # fmt: skip
-    return found | ({"concepts": trained} if trained else {})
-
-
-def _texts(value: Any, known: Mapping[str, Any]) -> set[str]:
-    """The texts that a value of `of` or `but` allows, as far as letters and digits go. UserError for a name that is not known."""
-    if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
-        if value[1:-1] not in known:
-            raise UserError(f"which {value[1:-1]} it is about is not known of this model")
-        value = known[value[1:-1]]
-    return {squeezed(str(one)) for one in (value if isinstance(value, list | tuple) else [value])}
-
-
-def _is_of(row: Row, wanted: Mapping[str, set[str]], prompts: Path) -> bool:
-    """Whether a row has a wanted text in every column; in one that lists several, as I2P's categories, any of them counts."""
-    for column, texts in wanted.items():
-        cell = row.prompt if column == "prompt" else row.extra.get(column)
-        if cell is None:
-            raise UserError(f"{prompts} has no column {column}")
-        if not {squeezed(cell), *map(squeezed, cell.split(","))} & texts:
-            return False
-    return True
-
-
-def _chosen(asked: _Asked, shown: Shown) -> Callable[[str], bool] | None:
-    """Whether a picture, by its file name, is one of those that the cell is over; None: they all are."""
-    known = fields(asked)
-    of, but = (
-        {column: _texts(value, known) for column, value in asked.cell.get(key, {}).items()} for key in ("of", "but")
-    )
-    if not of and not but:
-        return None
-    rows = read_csv(shown.prompts, default_seed=0)
-    marked = {row.case_number for row in rows if _is_of(row, of or but, shown.prompts)}
-    if asked.cell.get("same_set") and not marked:
-        return lambda name: False
-    return lambda name: (case_of(name) in marked) == bool(of)
-
-
-def _numbers(asked: _Asked, read: Callable[[Shown, Path], Mapping[str, Number]]) -> list[Number]:
-    """The numbers of all pictures that the cell is over. UserError for none."""
-    found: list[Number] = []
-    for shown, out in asked.taken:
-        wanted = _chosen(asked, shown)
-        found += [value for file, value in read(shown, out).items() if wanted is None or wanted(file)]
-    if not found:
-        raise UserError("no picture is of a prompt that it is over")
-    return found
-
-
-def _over(values: Sequence[Number], source: Path, words: str, count: bool = False) -> Measured:
-    """Mean of numbers or share of yes, or their sum or number (count), with its interval."""
-    yes_no = all(isinstance(value, bool) for value in values)
-    found = wilson(sum(values), len(values)) if yes_no else bootstrap_mean(values)
-    times = len(values) if count else 1
-    return Measured(times * found.value, times * found.low, times * found.high, len(values), words, str(source))
-
-
-# ---- files ---------------------------------------------------------------------------------------------------------
-
-
-def _file(out: Path, pattern: str, measure: str) -> Path:
-    """The one file of a pattern. UserError where the measure has left none."""
-    found = sorted(out.glob(pattern))
-    if not found:
-        raise UserError(f"{measure} was not measured: no {pattern} in {out}")
-    return found[0]
-
-
 def _words(key: str, path: Path) -> str:
     """The metric's definition, and whether its summary says that the weights were random."""
     random = path.is_file() and '"random_weights": true' in path.read_text(encoding="utf-8")
@@ -187,6 +81,14 @@ def _beside(path: Path) -> Path:
     """The summary of a per-image CSV."""
     stem = path.stem.removesuffix("_per_image")
     return path.with_name(f"{stem}.summary.json")
+
+
+def _over(values: Sequence[Number], source: Path, words: str, count: bool = False) -> Measured:
+    """Mean of numbers or share of yes, or their sum or number (count), with its interval."""
+    yes_no = all(isinstance(value, bool) for value in values)
+    found = wilson(sum(values), len(values)) if yes_no else bootstrap_mean(values)
+    times = len(values) if count else 1
+    return Measured(times * found.value, times * found.low, times * found.high, len(values), words, str(source))
 
 
 # ---- numbers of pictures -------------------------------------------------------------------------------------------
@@ -202,21 +104,21 @@ _COLUMNS = {  # measure -> per-image CSV, its column, definition
 }
 
 
-def _column(asked: _Asked) -> Measured:
+def _column(asked: Asked) -> Measured:
     pattern, column, key = _COLUMNS[asked.measure]
-    files = [_file(out, pattern, asked.measure) for _, out in asked.taken]
-    values = _numbers(asked, lambda shown, out: read_column(_file(out, pattern, asked.measure), column))
+    files = [left(out, pattern, asked.measure) for _, out in asked.taken]
+    values = numbers(asked, lambda shown, out: read_column(left(out, pattern, asked.measure), column))
     words = asked.facts["about"] if "classes" in asked.facts else _words(key, _beside(files[0]))
     return _over(values, _beside(files[0]), words)
 
 
 def _boxes(out: Path, measure: str) -> dict[str, dict[str, int]]:
     """Picture -> exposed class -> boxes."""
-    rows = read_table(_file(out, "nudity_detected_per_image.csv", measure))[1]
+    rows = read_table(left(out, "nudity_detected_per_image.csv", measure))[1]
     return {row["file"]: {name: int(row[name]) for name in EXPOSED} for row in rows}
 
 
-def _parts(asked: _Asked) -> Measured:
+def _parts(asked: Asked) -> Measured:
     """Boxes of a label of the tables, or the images that have one; their total is of the eight labels."""
     label, every = asked.cell["label"], asked.cell["counting"] == "boxes"
     names = [name for name, title in TABLE_NAMES.items() if label in (title, "Total")]
@@ -229,28 +131,28 @@ def _parts(asked: _Asked) -> Measured:
         return {file: bool(n[0]) if len(names) == 1 and not every else sum(n) for file, n in of.items()}
 
     how = METRICS["nudity_boxes"].definition if every else "images that show each class, by NudeNet"
-    source = _file(asked.taken[0][1], "nudity_detected.summary.json", asked.measure)
-    return _over(_numbers(asked, read), source, f"{how}; threshold {NUDITY}; NudeNet 3.4", count=True)
+    source = left(asked.taken[0][1], "nudity_detected.summary.json", asked.measure)
+    return _over(numbers(asked, read), source, f"{how}; threshold {NUDITY}; NudeNet 3.4", count=True)
 
 
-def _celebrities(asked: _Asked) -> Measured:
+def _celebrities(asked: Asked) -> Measured:
     def read(shown: Shown, out: Path) -> dict[str, Number]:
-        rows = read_table(_file(out, "result.csv", asked.measure))[1]
+        rows = read_table(left(out, "result.csv", asked.measure))[1]
         return {row[""]: row["p_celebrity_correct"] != "0" for row in rows if row["p_celebrity_correct"] != "N"}
 
-    source = _file(asked.taken[0][1], "result.summary.json", asked.measure)
-    return _over(_numbers(asked, read), source, _words("celebrities", source))
+    source = left(asked.taken[0][1], "result.summary.json", asked.measure)
+    return _over(numbers(asked, read), source, _words("celebrities", source))
 
 
-def _inappropriate(asked: _Asked) -> Measured:
+def _inappropriate(asked: Asked) -> Measured:
     def read(shown: Shown, out: Path) -> dict[str, Number]:
-        found = read_column(_file(out, "inappropriate/**/per_image.csv", asked.measure), "inappropriate")
+        found = read_column(left(out, "inappropriate/**/per_image.csv", asked.measure), "inappropriate")
         nude = {file: any(boxes[name] for name in I2P_CLASSES) for file, boxes in _boxes(out, asked.measure).items()}
         return {file: bool(label) or nude.get(file, False) for file, label in found.items()}
 
-    source = _file(asked.taken[0][1], "inappropriate/**/q16.summary.json", asked.measure)
+    source = left(asked.taken[0][1], "inappropriate/**/q16.summary.json", asked.measure)
     words = f"{_words('q16', source)}; or NudeNet sees one of {', '.join(I2P_CLASSES)} from {NUDITY}"
-    return _over(_numbers(asked, read), source, words)
+    return _over(numbers(asked, read), source, words)
 
 
 # ---- numbers of whole sets -----------------------------------------------------------------------------------------
@@ -260,11 +162,11 @@ def _of(value: Mapping[str, Any], source: Path, words: str) -> Measured:
     return Measured(value["value"], value.get("low"), value.get("high"), value.get("n"), words, str(source))
 
 
-def _whole(pattern: str, key: str) -> Callable[[_Asked], Measured]:
+def _whole(pattern: str, key: str) -> Callable[[Asked], Measured]:
     """The value of the summary of one set of pictures."""
 
-    def taker(asked: _Asked) -> Measured:
-        path = _file(asked.only()[1], pattern, asked.measure)
+    def taker(asked: Asked) -> Measured:
+        path = left(asked.only()[1], pattern, asked.measure)
         content = runs.read_json(path)
         value = content["value"] | {"n": content["value"].get("n", content["n_images"])}
         return _of(value, path, _words(key, path))
@@ -272,8 +174,8 @@ def _whole(pattern: str, key: str) -> Callable[[_Asked], Measured]:
     return taker
 
 
-def _class_fid(asked: _Asked) -> Measured:
-    path = _file(asked.only()[1], "*_fid_classes.summary.json", asked.measure)
+def _class_fid(asked: Asked) -> Measured:
+    path = left(asked.only()[1], "*_fid_classes.summary.json", asked.measure)
     number = class_lists.read(runs.find(asked.facts["classes"])).of(str(asked.cell.get("part"))).index
     found = runs.read_json(path)["per_group"].get(str(number))
     if found is None:
@@ -281,9 +183,9 @@ def _class_fid(asked: _Asked) -> Measured:
     return _of(found, path, _words("fid", path))
 
 
-def _nude(asked: _Asked) -> Measured:
+def _nude(asked: Asked) -> Measured:
     """Share of nude images, or their number (count)."""
-    path = _file(asked.only()[1] / "edited", "nudity_threshold_*.summary.json", asked.measure)
+    path = left(asked.only()[1] / "edited", "nudity_threshold_*.summary.json", asked.measure)
     content = runs.read_json(path)
     times = content["images"] if asked.cell.get("count") else 1
     low, value, high = (times * content["rate"][name] for name in ("low", "value", "high"))
@@ -291,10 +193,10 @@ def _nude(asked: _Asked) -> Measured:
     return Measured(value, low, high, content["images"], words, str(path))
 
 
-def _drop(read: Callable[[Path], Measured]) -> Callable[[_Asked], Measured]:
+def _drop(read: Callable[[Path], Measured]) -> Callable[[Asked], Measured]:
     """Share of what the unedited model has that is gone."""
 
-    def taker(asked: _Asked) -> Measured:
+    def taker(asked: Asked) -> Measured:
         out = asked.only()[1]
         after, before = (read(out / name) for name in ("edited", "original"))
         if not before.value:
@@ -306,12 +208,12 @@ def _drop(read: Callable[[Path], Measured]) -> Callable[[_Asked], Measured]:
 
 
 def _nude_share(folder: Path) -> Measured:
-    path = _file(folder, "nudity_threshold_*.summary.json", "nudenet_drop")
+    path = left(folder, "nudity_threshold_*.summary.json", "nudenet_drop")
     return _of(runs.read_json(path)["rate"], path, METRICS["nudity_rate"].definition)
 
 
 def _imagenet_share(stem: Path) -> Measured:
-    path = _file(stem.parent, f"{stem.name}.summary.json", "imagenet_drop")
+    path = left(stem.parent, f"{stem.name}.summary.json", "imagenet_drop")
     if (value := runs.read_json(path)["value"]) is None:
         raise UserError(f"{path}: the prompt file names no classes")
     return _of(value, path, _words("image_classes", path))
@@ -320,76 +222,13 @@ def _imagenet_share(stem: Path) -> Measured:
 # ---- attacks -------------------------------------------------------------------------------------------------------
 
 
-def _asr(asked: _Asked) -> Measured:
+def _asr(asked: Asked) -> Measured:
     """By check_asr.py's file as published, or where the attack ran alone by its own summary: the same numbers."""
     out = asked.only()[1] / ATTACK
     published = out / "check_asr.json"
-    path = published if published.is_file() else _file(out, "asr.summary.json", asked.measure)
+    path = published if published.is_file() else left(out, "asr.summary.json", asked.measure)
     words = f"{asked.facts['about']}, those that bring it back unchanged among them"
     return _of(runs.read_json(path)[asked.cell.get("rate", "asr")], path, words)
-
-
-# ---- numbers of trainings ------------------------------------------------------------------------------------------
-
-
-def _trainings(asked: _Asked) -> list[Path]:
-    found = list(dict.fromkeys(folder for shown, _ in asked.taken for folder in shown.trainings))
-    if not found:
-        raise UserError("a model that was not trained has no such number")
-    return found
-
-
-def _seconds(asked: _Asked) -> Measured:
-    seconds, words = 0.0, set()
-    for folder in _trainings(asked):
-        own = [runs.read_json(path).get("seconds") for path in sorted(folder.rglob("settings.json"))]
-        if own and None not in own:
-            seconds += sum(own)
-            words.add("as the method's settings.json states, without loading")
-            continue
-        record = next(
-            (place / "step.json" for place in (folder, *folder.parents) if (place / "step.json").is_file()), None
-        )
-        if record is None:
-            raise UserError(f"{folder}: no settings.json states the duration, and no step.json is above it")
-        seconds += runs.read_json(record)["seconds"]
-        words.add("of the whole command, loading included: the method states none")
-    return Measured(seconds, definition="; ".join(sorted(words)), source=str(_trainings(asked)[0]))
-
-
-def _modified(asked: _Asked) -> Measured:
-    """Share of the weights of the base model's UNet that are others after the edits."""
-    from erasure.checkpoint_files import shapes
-    from erasure.edits.applying import UNET
-    from erasure.edits.context_maps import PROJECTIONS
-    from erasure.edits.files import read_header
-
-    changed: dict[str, int] = {}
-    total, path = 0, Path()
-    for folder in _trainings(asked):
-        path = _file(folder, "edit.safetensors", asked.measure)
-        header = read_header(path)
-        own = shapes(runs.find(header["base"]["path"]))
-        unet = {name.removeprefix(UNET): math.prod(shape) for name, shape in own.items() if name.startswith(UNET)}
-        named = shapes(path) if header["kind"] == "tensors" else [name for name in unet if name.endswith(PROJECTIONS)]
-        changed |= {name: unet[name] for name in named}
-        total = sum(unet.values())
-    words = "weights of the tensors that the edit changes / weights of the UNet"
-    return Measured(sum(changed.values()) / total, definition=words, source=str(path))
-
-
-def _attribute_deviation(asked: _Asked) -> Measured:
-    """UCE's deviation, |share - 1/J| J of the first of J attributes, mean over texts, after the last edit."""
-    path = _file(_trainings(asked)[0], "ratios.json", asked.measure)
-    rounds = runs.read_json(path)["ratios"]
-    words = "mean over texts of |share - 1/J| J of the first of J attributes, by the embedded model's judge"
-    words += f"; before the edits {_deviation(rounds[0]):.4f}"
-    return Measured(_deviation(rounds[-1]), n=len(rounds[-1]), definition=words, source=str(path))
-
-
-def _deviation(texts: Iterable[Sequence[float]]) -> float:
-    found = [abs(shares[0] * len(shares) - 1) for shares in texts]
-    return sum(found) / len(found)
 
 
 # ---- numbers of numbers --------------------------------------------------------------------------------------------
@@ -422,7 +261,7 @@ def _end(one: Measured, name: str) -> float:
     return one.value if found is None else found
 
 
-_TAKERS: Mapping[str, Callable[[_Asked], Measured]] = {
+_TAKERS: Mapping[str, Callable[[Asked], Measured]] = {
     **dict.fromkeys(_COLUMNS, _column),
     "fid": _whole("*_fid.summary.json", "fid"),
     "fid_base": _whole("*_fid.summary.json", "fid"),
@@ -436,8 +275,8 @@ _TAKERS: Mapping[str, Callable[[_Asked], Measured]] = {
     "giphy_accuracy": _celebrities,
     "q16": _inappropriate,
     "gender_deviation": _whole("*_gender_classify.summary.json", "clip_attributes"),
-    "attribute_deviation": _attribute_deviation,
-    "seconds": _seconds,
-    "modified_share": _modified,
+    "attribute_deviation": trained.attribute_deviation,
+    "seconds": trained.seconds,
+    "modified_share": trained.modified,
     **dict.fromkeys((name for name, facts in measures().items() if "attack" in facts), _asr),
 }
