@@ -2,11 +2,14 @@
 
 torchrun --nproc_per_node 4 eval-scripts/generate-images.py --model_name toy --prompts_path data/quickstart.csv --save_path images
 
-Each process (a rank) runs the whole script: it reads the prompts, loads the model on its own device and forms the batches of all
-images. Of those that are missing, each draws every count-th, so that an image is drawn in the same batch, to the same bytes,
-however many ranks there are. (On CPUs its last bits also depend on the threads of a process, of which torchrun gives each one
-unless OMP_NUM_THREADS says otherwise.) The first looks at what the folder holds before any of them draws, and writes the manifest after all.
-Lightning Fabric connects them, by gloo on any device: nothing travels but what is missing, and that a rank is done.
+Each process (a rank) runs the whole script: it reads the prompts, loads the model on its own device and forms the batches
+of all images. Of the batches that something is missing of, each draws every count-th, so that an image is drawn in the same
+batch, to the same bytes, however many ranks there are. On CPUs its last bits also depend on the threads of a process, of
+which torchrun gives each one unless OMP_NUM_THREADS says otherwise.
+
+The first rank looks at what the folder holds before any of them draws, and writes the manifest when all are done. Files
+that a script writes after that are the same from every rank, and each appears in one step. Lightning Fabric connects the
+ranks, by gloo on any device: nothing travels but what is missing, and that a rank is done.
 """
 
 import contextlib

@@ -139,7 +139,10 @@ def _origin(facts: Mapping[str, Any]) -> tuple:
 
 @contextlib.contextmanager
 def _progress_bar(model, s: GenerationSettings, title: str | None, total: int) -> Iterator:
-    """A bar in images, if it has a title, that moves with every call of the UNet; yields a context manager for a batch of n images."""
+    """A bar in images that moves with every call of the UNet; yields a context manager for a batch of n images.
+
+    title: None for no bar.
+    """
     share = 0.0
 
     with tqdm(total=total, desc=title, unit=" images", bar_format=_BAR, disable=not (title and total)) as bar:
