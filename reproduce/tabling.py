@@ -152,7 +152,7 @@ class _Made:
                     yield Grid(title, tuple(row.prompt[:_SHOWN_PROMPT] for row in part), files)
 
     def _shared_out(self, rows: Sequence[Row], prompts: str) -> Iterator[tuple[str, list[Row]]]:
-        if not self.plan.embedded:
+        if not self.plan.embedded or not any(row.extra.get("concept") for row in rows):
             yield commands.prompts_path(prompts), _spread(rows, 2 * _PROMPTS)
             return
         erased = self.one.embedded["erased"]
