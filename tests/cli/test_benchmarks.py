@@ -14,7 +14,7 @@ TOPICS = ("unet", "esd", "closed_form", "sepce", "nullspace", "cpe", "gates", "i
 
 
 def call(script, *arguments, cwd=None):
-    return process.run(ROOT / "benchmarks" / script, *arguments, cwd=cwd, timeout=300)
+    return process.run(ROOT / "benchmarks" / script, *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

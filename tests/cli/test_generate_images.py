@@ -37,20 +37,18 @@ def pixels(path):
 # ---- killed runs ---------------------------------------------------------------------------------------------------
 
 
-def start(*arguments, cwd) -> subprocess.Popen:
-    command = place_.command(SCRIPT, *arguments)
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env=process.ENVIRONMENT, **quiet)
+def start(*arguments, cwd):
+    return process.start(*place_.command(SCRIPT, *arguments)[1:], cwd=cwd)
 
 
 def kill_when(count: int, folder, *arguments, cwd) -> int:
     """Start the script and kill -9 it as soon as `count` images are there; returns how many it left."""
-    process = start(*arguments, cwd=cwd)
-    while process.poll() is None and len(list(folder.glob("[0-9]*.png"))) < count:
+    killed = start(*arguments, cwd=cwd)
+    while killed.poll() is None and len(list(folder.glob("[0-9]*.png"))) < count:
         time.sleep(0.002)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    killed.kill()
+    killed.wait()
+    assert killed.returncode == -signal.SIGKILL, "it ended before it could be killed"
     return len(list(folder.glob("[0-9]*.png")))
 
 

@@ -1,8 +1,6 @@
 """What SepCE's training scripts share, seen through FMN.py: images, resuming, names, files, mistakes."""
 
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,7 +11,6 @@ from erasure.runs import ROOT, read_json
 from methods.sepce import command
 from methods.sepce.training import Trainer
 from tests.cli import process
-from tests.cli.process import ENVIRONMENT
 from tests.unit.test_sepce_images import fill
 
 SCRIPT = ROOT / "methods" / "sepce" / "FMN.py"
@@ -77,19 +74,15 @@ def test_published_lists_name_the_concept(place, data, script):
 
 def test_kill_9_and_resume(place, data, script):
     many = [*QUICK, "--prompt", "Van Gogh", "--checkpoint_every", "1", "--iterations", "30"]
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *many], cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    killed = process.start(SCRIPT, *many, cwd=place)
     folder = place / "models" / "FMN-Van Gogh-iter_30"
-    while not (folder / "checkpoint.safetensors").exists() and process.poll() is None:
+    while not (folder / "checkpoint.safetensors").exists() and killed.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
     assert not (folder / "edit.safetensors").exists()
     for extra in (["--resume"], ["--save_path", "whole"]):
-        arguments = [sys.executable, str(SCRIPT), *many, *extra]
-        assert subprocess.run(arguments, cwd=place, env=ENVIRONMENT, capture_output=True).returncode == 0
+        assert process.run(SCRIPT, *many, *extra, cwd=place).returncode == 0
     assert bytes_of(folder) == bytes_of(place / "whole" / folder.name)
 
 

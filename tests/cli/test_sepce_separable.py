@@ -5,8 +5,6 @@ import csv
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from itertools import combinations
 
@@ -328,17 +326,14 @@ def test_kill_9_and_resume(images, mode):
     """To the bytes of an undisturbed run, whatever was done when the process died."""
     flags = ["--concepts", "a,b", "--iter_break", "6", "--min_iter", "2", "--thresholds", "1e9,-1e9", "--mode", mode]
     flags = [*flags, "--checkpoint_every", "1", "--devices", "cpu", "--exp_name", "run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # bits depend on it
     for case, pattern in enumerate(("run*/checkpoint.safetensors", "run-2/*")):
         where = ["--save_path", f"killed{case}"]
-        process = subprocess.Popen(
-            [sys.executable, str(FOLDER / "SepCE.py"), *TINY, *flags, *where], cwd=images, env=environment,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        while not list(images.glob(f"killed{case}/{pattern}")) and process.poll() is None:
+        command = (FOLDER / "SepCE.py", *TINY, *flags, *where)
+        killed = process.start(*command, cwd=images, env=process.same_threads())
+        while not list(images.glob(f"killed{case}/{pattern}")) and killed.poll() is None:
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed.kill()
+        killed.wait()
         assert sepce(*flags, *where, "--resume") == 0
     assert sepce(*flags, "--save_path", "whole") == 0
     whole = tree(images / "whole")
@@ -421,7 +416,7 @@ def check_mistake(main, flags, message, capsys):
     (["--tolerance", "0"], "'VanGogh', protecting 9 prompts: the protected prompts take all 32 dimensions"),
     (["--tolerance", "0"], "protect fewer of them, or only their strongest directions (a tolerance above 0)"),
     (["--lr", "0"], "lr must be greater than 0"),
-    (["--no_draw"], "generate-data.py --prompt VanGogh"),
+    (["--no_draw", "--data_root", "data"], "generate-data.py --prompt VanGogh"),
 ])  # fmt: skip
 def test_mistakes_end_in_one_line(place, capsys, flags, message):
     check_mistake(sepce, flags, message, capsys)

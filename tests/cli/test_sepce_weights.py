@@ -1,10 +1,7 @@
 """CiE.py, FMN.py, Abconcept.py and Esd.py as users call them: from any directory, killed and resumed, and with mistakes."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -201,14 +198,11 @@ def test_kill_9_and_resume(images, name):
         "cpu",
     ]
     many, script = [*TINY, *flags, *(["--threshold", "-1"] if name == "CiE" else [])], FOLDER / f"{name}.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # bits depend on it
-    process = subprocess.Popen(
-        [sys.executable, str(script), *many], cwd=images, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )  # fmt: skip
-    while not list(images.glob("models/*/checkpoint.safetensors")) and process.poll() is None:
+    killed = process.start(script, *many, cwd=images, env=process.same_threads())
+    while not list(images.glob("models/*/checkpoint.safetensors")) and killed.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
     (folder,) = images.glob("models/*")
     assert not (folder / "edit.safetensors").exists()
     assert load(name).main([*many, "--resume"]) == 0

@@ -1,7 +1,5 @@
 """Training the embedded model from nothing, at a hundredth of its size: every stage, a kill in between, the same weights."""
 
-import subprocess
-import sys
 import time
 
 import pytest
@@ -27,8 +25,7 @@ def test_every_stage_and_a_kill(tmp_path):
     undisturbed.mkdir(), killed.mkdir()
     done = run(*SMALL, cwd=undisturbed)
     assert done.returncode == 0, done.stderr
-    command = [sys.executable, *MODULE, *SMALL]
-    victim = subprocess.Popen(command, cwd=killed, stderr=subprocess.DEVNULL, env=process.ENVIRONMENT)
+    victim = process.start(*MODULE, *SMALL, cwd=killed)
     while not (killed / "work" / "vae.pt").exists() and victim.poll() is None:
         time.sleep(0.05)
     victim.kill()

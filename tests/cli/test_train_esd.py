@@ -1,9 +1,6 @@
 """train-esd.py as users call it: from any directory, killed and resumed, and with mistakes."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,7 +14,6 @@ from tests.cli import process
 SCRIPT = ROOT / "methods" / "esd" / "train-esd.py"
 TINY = ["--ckpt_path", "tiny.safetensors", "--config_path", "tiny.yaml", "--devices", "cpu"]
 QUICK = ["--train_method", "xattn", "--ddim_steps", "4", "--image_size", "32", "--seed", "1", "--save_format", "edit"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # bits depend on the number of threads
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +21,8 @@ def script():
     return process.load(SCRIPT)
 
 
-def start(*arguments, **options):
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **options
-    )
+def start(*arguments, cwd):
+    return process.start(SCRIPT, *arguments, cwd=cwd, env=process.same_threads())
 
 
 def test_help_needs_no_torch():
@@ -41,9 +34,9 @@ def test_help_needs_no_torch():
 
 def test_run_from_another_directory(place):
     """The whole command in a process of its own; what it writes is found by name, as generate-images finds it."""
-    process = start(*TINY, *QUICK, "--iterations", "2", "--prompt", "Thomas Kinkade", cwd=place)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
+    started = start(*TINY, *QUICK, "--iterations", "2", "--prompt", "Thomas Kinkade", cwd=place)
+    out, err = started.communicate()
+    assert started.returncode == 0, err
     assert out.splitlines()[0] == "base: tiny.safetensors"
     name = "compvis-word_ThomasKinkade-method_xattn-sg_3-ng_1-iter_2-lr_0.0001"
     found = edits.find_for(name)
@@ -59,13 +52,12 @@ def test_run_from_another_directory(place):
 
 def test_kill_9_and_resume(place, script):
     many = [*TINY, *QUICK, "--iterations", "30", "--checkpoint_every", "1"]
-    process = start(*many, cwd=place)
+    killed = start(*many, cwd=place)
     folder = place / "models" / "compvis-word_VanGogh-method_xattn-sg_3-ng_1-iter_30-lr_0.0001"
-    while not (folder / "checkpoint.safetensors").exists() and process.poll() is None:
+    while not (folder / "checkpoint.safetensors").exists() and killed.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
     assert not (folder / "edit.safetensors").exists()
     assert script.main([*many, "--resume"]) == 0
     assert script.main([*many, "--save_path", "whole"]) == 0
