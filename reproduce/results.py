@@ -1,6 +1,6 @@
 """What a table came to: the numbers measured here beside the published ones, and pictures and curves to look at.
 
-The workflow writes a `TableResult` for each table (result.json); `reproduce/report.py` draws it as HTML, CSV and PNG.
+The workflow writes a `TableResult` for each table (result.json); `reproduce/reports/report.py` draws it as HTML, CSV and PNG.
 """
 
 from collections.abc import Mapping

@@ -22,9 +22,9 @@ from erasure.errors import UserError
 from reproduce.commands import shell_line
 from reproduce.costs import MODELS, Cost
 from reproduce.models import Plan
+from reproduce.reports.verdicts import MARKS
 from reproduce.steps import Step, graph, table_key
 from reproduce.tables import CERTAINTIES, Table, table, tables
-from reproduce.verdicts import MARKS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -103,7 +103,8 @@ def _chosen(names: list[str], base: str) -> list[Table]:
 def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argparse.Namespace, more: list[str]) -> int:
     """Run the steps, then say what came out. 1 if something of the user's was missing, so that numbers are."""
     from erasure import base_models
-    from reproduce import report, results, workflow
+    from reproduce import results, workflow
+    from reproduce.reports import report
 
     base_models.resolve(plan.base)  # says now what is missing
     settings = {"tables": len(chosen), "base": plan.base, "steps": len(steps), "cores": args.cores, "out": plan.root}

@@ -12,10 +12,11 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
 from erasure.prompts import Row, read_csv
-from reproduce import averages, commands, measuring, report, takes
-from reproduce.cells import row_name
+from reproduce import averages, commands, measuring, takes
 from reproduce.measuring import Shown
 from reproduce.models import models, shown, trainings
+from reproduce.reports import report
+from reproduce.reports.cells import row_name
 from reproduce.results import Curve, Entry, Grid, Measured, TableResult
 from reproduce.steps import sources_of, table_key, taken
 from reproduce.tables import Cell, Run, Table, tables

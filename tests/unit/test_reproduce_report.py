@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from erasure import runs
-from reproduce import cells, page, points, report, verdicts
+from reproduce.reports import cells, page, points, report, verdicts
+from reproduce.reports.verdicts import TONES, verdict
+from reproduce.reports.wording import beside, number
 from reproduce.results import Curve, Entry, Grid, Measured, TableResult, read
 from reproduce.tables import table
-from reproduce.verdicts import TONES, verdict
-from reproduce.wording import beside, number
 from tests.unit.table_entries import entry, toy
 
 ODD = "<b>&'\"ESD-u$"

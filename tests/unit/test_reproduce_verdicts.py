@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasure.metrics.intervals import wilson
-from reproduce import verdicts
+from reproduce.reports import verdicts
+from reproduce.reports.verdicts import BANDS, TONES, verdict
+from reproduce.reports.wording import beside, family, number
 from reproduce.results import Measured, TableResult
 from reproduce.tables import table
-from reproduce.verdicts import BANDS, TONES, verdict
-from reproduce.wording import beside, family, number
 from tests.unit.table_entries import entry, toy
 
 NUMBERS = st.floats(-1000, 1000, allow_nan=False).map(lambda v: round(v, 4))
