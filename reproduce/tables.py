@@ -325,7 +325,12 @@ def _number_problems(metrics: Mapping[str, Any], images: Iterable[Mapping[str, A
             for one in [prompts] if isinstance(prompts, str) else prompts:
                 if one not in drawn:
                     yield f"metric {name}: no images of {one!r} are drawn; there are {', '.join(map(str, drawn))}"
-            if measures()[part["measure"]].get("script") and not prompts and len(drawn) > 1 and not {"of", "but"} & {*part}:
+            if (
+                measures()[part["measure"]].get("script")
+                and not prompts
+                and len(drawn) > 1
+                and not {"of", "but"} & {*part}
+            ):
                 yield f"metric {name}: images of {len(drawn)} sets are drawn, and prompts does not say which are meant"
             columns = part.get("from", {}).values()
             if absent := [column for column in columns if column not in metrics]:
