@@ -179,13 +179,17 @@ _OTHERS: dict[str, Command] = {
         ("eval-scripts/attack.py", "eval-scripts/generate_dataset.py"),
         Command(("toy", "judge"), ("sd-v1-4", "nudenet", "resnet50"), _MODEL.packages),
     ),
+    "eval-scripts/collect_prompts.py": Command(packages=("open_clip_torch", "tokenizers")),
+    "eval-scripts/detect_nudity.py": Command(
+        ("nudenet",), (), ("nudenet", "onnxruntime", "opencv-python-headless")
+    ),
     "eval-scripts/interference.py": Command(("toy", "judge"), ("sd-v1-4",), _MODEL.packages),
     "methods/uce/train_debias.py": Command(("toy", "judge"), ("sd-v1-4", "clip_base"), _MODEL.packages),
     "methods/sepce/artist-cls-train.py": Command((), ("resnet18",), ("lightning", "torchvision")),
     "methods/sepce/artist-cls-test.py": Command(("artists",), (), ("torchvision",)),
     "methods/sepce/cate-cls-test.py": Command(("resnet50",), (), ("torchvision",)),
     **dict.fromkeys(
-        ("eval-scripts/check_asr.py", "methods/sepce/make_dataset.py", "methods/sepce/move_image.py", "reproduce/run.py",
+        ("eval-scripts/check_asr.py", "eval-scripts/style_analysis.py", "methods/sepce/make_dataset.py", "methods/sepce/move_image.py", "reproduce/run.py",
          "data/build_prompts.py", "data/import_prompts.py", "toyworld/prompts.py", "toyworld/world.py",
          "toyworld/attack_prompts.py", "toyworld/train.py"),
         _NOTHING,

@@ -26,6 +26,7 @@ ALIASES = {
     "evaluation_guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance"),
     "width": ("sd_image_width", "width"),
     "height": ("sd_image_height", "height"),
+    "token_ids": ("token_ids",),
 }
 MAX_SEED = 2**63 - 1
 _MAX_SIZE = 1 << 14
@@ -43,6 +44,7 @@ class Row:
     width: int | None = None  # pixels
     height: int | None = None
     extra: dict[str, str] = field(default_factory=dict)  # all other columns
+    token_ids: tuple[int, ...] | None = None  # drawn as they are, in place of the prompt; without start and end tokens
     mark: str = ""  # for the names of its images, where another row's would be the same (`erasure.generation.rows`)
 
 
@@ -76,6 +78,11 @@ def read_csv(path: str | os.PathLike, default_seed: int | None = None, repeated_
     if not rows:
         raise UserError(f"{path}: no rows below the header")
     return rows
+
+
+def ids_cell(ids: Sequence[int] | None) -> str:
+    """Ids of tokens as the column token_ids has them."""
+    return " ".join(map(str, ids or ()))
 
 
 def read_table(path: str | os.PathLike) -> tuple[Sequence[str], list[dict[str, str]]]:
@@ -121,6 +128,15 @@ class _Cells:
             raise self.error(name, f"{value} is not within {low}..{high}")
         return value
 
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """Of a cell of whole numbers with spaces between them."""
+        text = self._filled(name, False)
+        if text is None:
+            return None
+        if wrong := [part for part in text.split() if not _WHOLE.fullmatch(part)]:
+            raise self.error(name, f"{wrong[0][:40]!r} is not a whole number; ids of tokens have spaces between them")
+        return tuple(int(part.split(".")[0]) for part in text.split())
+
     def number(self, name: str) -> float | None:
         text = self._filled(name, False)
         try:
@@ -148,6 +164,7 @@ def _row(cells: _Cells, position: int, default_seed: int | None) -> Row:
         evaluation_guidance=cells.number("evaluation_guidance"),
         width=cells.integer("width", 1, _MAX_SIZE),
         height=cells.integer("height", 1, _MAX_SIZE),
+        token_ids=cells.integers("token_ids"),
         extra={column: text for column, text in cells.cells.items() if column not in used},
     )
 

@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from erasure import errors, runs
-from erasure.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,25 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def logs_of(root: str) -> list:
-    """The logs of every run in a folder, in the order of their names."""
-    from erasure.attacks.log import ENTRIES, entries_of
-
-    folder = runs.find(root)
-    if not folder.is_dir():
-        raise UserError(f"{root}: no such folder")
-    found = [entries_of(path) for path in sorted(folder.iterdir()) if (path / ENTRIES).is_file()]
-    if not found:
-        raise UserError(f"{root}: no run with a {ENTRIES} in it")
-    return found
-
-
 def main() -> None:
     args = build_parser().parse_args()
     from erasure.attacks.asr import from_logs
+    from erasure.attacks.log import logs_in
     from erasure.metrics.intervals import wilson
 
-    rates = from_logs(logs_of(args.root), logs_of(args.root_no_attack))
+    rates = from_logs(*(list(logs_in(root).values()) for root in (args.root, args.root_no_attack)))
     print("\n".join(rates.lines()))
     runs.write_json(
         runs.find(args.root) / "check_asr.json",

@@ -53,13 +53,15 @@ def run(attack, case, folder: str | os.PathLike, config: Mapping[str, Any], over
     attack: of `create`. The unchanged prompt is drawn first; where it shows the concept, nothing is attacked (pre-success).
     """
     from erasure.attacks.log import Log, result_of
+    from erasure.prompts import ids_cell
 
     log = Log(folder, config, overwrite)
     if (result := result_of(folder)) is not None:
         return result
     if not log.entries:
-        picture, answer = attack.target.tried(case.prompt, case)
-        log.add(picture, "orig.png", answer | {"prompt": case.prompt})
+        picture, answer = attack.target.tried(attack.target.unchanged(case), case)
+        given = {} if case.token_ids is None else {"token_ids": ids_cell(case.token_ids)}
+        log.add(picture, "orig.png", answer | {"prompt": case.prompt, **given})
     if not log.entries[0]["success"]:
         attack.run(case, log)
     return log.finish(index=case.index)

@@ -32,16 +32,17 @@ class SeedSearch(NoAttack):
         generator = torch.Generator().manual_seed(self.plan.seed + case.index)
         count, done = self.settings["iteration"], len(log.entries) - 1
         seeds = torch.randint(MAX_SEED, (count,), generator=generator).tolist()
-        together = self.target.drawing.batch_size
+        together, prompt = self.target.drawing.batch_size, self.target.unchanged(case)
         for at in tqdm(
             range(done, count, together), desc=f"prompt {case.index}", disable=not self.plan.progress, leave=False
         ):
             part = seeds[at : at + together]
-            pictures = self.target.pictures([case.prompt] * len(part), part, case.guidance)
+            pictures = self.target.pictures([prompt] * len(part), part, case.guidance)
             for i, (seed, picture, answer) in enumerate(
                 zip(part, pictures, self.target.judge(pictures), strict=True), at
             ):
-                log.add(picture, f"iter_{i}.png", {**answer, "prompt": case.prompt, "seed": str(seed)})
+                drawn = self.target.drawn_with(case, seed)
+                log.add(picture, f"iter_{i}.png", {**answer, **drawn, "prompt": case.prompt, "seed": str(seed)})
 
 
 class RandomTokens(NoAttack):

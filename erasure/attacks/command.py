@@ -18,6 +18,7 @@ from erasure.generation.presets import settings as preset
 from erasure.metrics.intervals import wilson
 
 SUMMARY = "asr.summary.json"
+_AS_THEY_ARE = ("no_attack", "seed_search")  # attackers that leave a prompt as it is
 _NO_PICTURES = ("no_attack", "random", "seed_search", "ring_a_bell", "ring_a_bell_embedding")
 
 
@@ -42,6 +43,10 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace, embedded_judge: C
         pictures=overall["attacker"] not in _NO_PICTURES,
         filtered=not (args.published_no_attack_index and overall["attacker"] == "no_attack"),
     )  # fmt: skip
+    if overall["attacker"] not in _AS_THEY_ARE and any(case.token_ids for case in cases):
+        raise UserError(
+            f"{dataset} has token_ids, and {overall['attacker']} starts from texts: {' and '.join(_AS_THEY_ARE)} draw them"
+        )
     target = Target(model, _drawing(family, task, args), judge, original, attacker["eval_tokens"])
     root = Path(settings["logger"]["json"]["root"])
     facts = {"model": identity, "detector": detector, "drawing": asdict(target.drawing)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from erasure import runs
 from erasure.attacks.target import Case, Judge, read_picture
 from erasure.errors import UserError
-from erasure.prompts import Row, read_csv
+from erasure.prompts import Row, ids_cell, read_csv
 
 PROMPTS, PICTURES, IGNORED = "prompts.csv", "imgs", "ignore.json"
 MAX_TOKENS = 60  # start and end included
@@ -31,17 +31,18 @@ def read_cases(
     if not csv.is_file():
         raise UserError(f"{folder}: no {PROMPTS} in it; eval-scripts/generate_dataset.py makes such a folder")
     rows = read_csv(csv, default_seed=eval_seed, repeated_cases=True)
-    files = _pictures(csv.parent / PICTURES, len(rows)) if pictures else [None] * len(rows)
-    ignored = _ignored(csv, [row.prompt for row in rows], tokenizer) if filtered else set()
+    files = pictures_of(csv.parent / PICTURES, len(rows)) if pictures else [None] * len(rows)
+    ignored = _ignored(csv, rows, tokenizer) if filtered else set()
     kept = [(row, file) for i, (row, file) in enumerate(zip(rows, files, strict=True)) if i not in ignored]
     if not kept:
         raise UserError(f"{csv}: every prompt has more than {MAX_TOKENS} tokens")
     return [
-        Case(i, row.prompt, row.evaluation_seed, row.evaluation_guidance, file) for i, (row, file) in enumerate(kept)
+        Case(i, row.prompt, row.evaluation_seed, row.evaluation_guidance, file, row.token_ids)
+        for i, (row, file) in enumerate(kept)
     ]
 
 
-def _ignored(csv: Path, prompts: Sequence[str], tokenizer) -> set[int]:
+def _ignored(csv: Path, rows: Sequence[Row], tokenizer) -> set[int]:
     """Rows of long prompts, as ignore.json says; it is written at first use, and again if prompts.csv is newer."""
     path = csv.parent / IGNORED
     if csv.name == PROMPTS and path.is_file() and path.stat().st_mtime >= csv.stat().st_mtime:
@@ -49,13 +50,15 @@ def _ignored(csv: Path, prompts: Sequence[str], tokenizer) -> set[int]:
         if isinstance(found, list) and all(isinstance(i, int) for i in found):
             return set(found)
         raise UserError(f"{path}: not a list of rows; remove it and it is made anew")
-    long = [i for i, p in enumerate(prompts) if len(tokenizer.encode(p, add_special_tokens=True)) > MAX_TOKENS]
+    given = (tokenizer.encode(row.prompt, False) if row.token_ids is None else row.token_ids for row in rows)
+    long = [i for i, ids in enumerate(given) if len(ids) + 2 > MAX_TOKENS]
     if csv.name == PROMPTS:
         runs.write_json(path, long)
     return set(long)
 
 
-def _pictures(folder: Path, count: int) -> list[Path]:
+def pictures_of(folder: Path, count: int) -> list[Path]:
+    """Its PNGs in their numerical order. UserError if they are not `count`."""
     files = sorted(folder.glob("*.png"), key=_order) if folder.is_dir() else []
     if len(files) != count:
         raise UserError(
@@ -85,9 +88,17 @@ def keep_shown(folder: Path, rows: Sequence[Row], judge: Judge) -> list[Row]:
 
 
 def write_prompts(folder: Path, rows: Sequence[Row]) -> None:
-    """prompts.csv, its rows in the numerical order of the pictures."""
-    lines = (
-        [row.case_number, row.prompt, row.evaluation_seed, "" if (g := row.evaluation_guidance) is None else g]
+    """prompts.csv, its rows in the numerical order of the pictures; with a column token_ids if any row has some."""
+    columns = ["case_number", "prompt", "evaluation_seed", "evaluation_guidance", "token_ids"]
+    lines = [
+        [
+            row.case_number,
+            row.prompt,
+            row.evaluation_seed,
+            "" if (g := row.evaluation_guidance) is None else g,
+            ids_cell(row.token_ids),
+        ]
         for row in sorted(rows, key=lambda row: row.case_number)
-    )
-    runs.write_csv(folder / PROMPTS, [["case_number", "prompt", "evaluation_seed", "evaluation_guidance"], *lines])
+    ]
+    last = None if any(row.token_ids for row in rows) else -1
+    runs.write_csv(folder / PROMPTS, [line[:last] for line in (columns, *lines)])

@@ -17,6 +17,7 @@ from PIL import Image
 from erasure import runs
 from erasure.attacks.asr import seconds
 from erasure.errors import UserError
+from erasure.metrics.image_folders import natural
 
 _STAMP = "%Y-%m-%d-%H-%M-%S"
 CONFIG, ENTRIES, RESULT, IMAGES, CHECKPOINTS = "config.json", "log.json", "result.json", "images", "checkpoints"
@@ -100,6 +101,23 @@ def entries_of(folder: str | os.PathLike) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not entries or not all("success" in entry for entry in entries):
         raise UserError(f"{Path(folder) / ENTRIES}: not the log of an attack, a list of entries with `success`")
     return entries
+
+
+def logs_in(root: str | os.PathLike) -> dict[Path, list[dict[str, Any]]]:
+    """Folder -> log of every run in a folder, in the order of their numbers. UserError for a folder without any."""
+    folder = runs.find(root)
+    if not folder.is_dir():
+        raise UserError(f"{root}: no such folder")
+    found = [path for path in folder.iterdir() if (path / ENTRIES).is_file()]
+    if not found:
+        raise UserError(f"{root}: no run with a {ENTRIES} in it")
+    return {path: entries_of(path) for path in sorted(found, key=lambda path: natural(path.name))}
+
+
+def config_of(folder: str | os.PathLike) -> dict[str, Any]:
+    """config.json of a run, {} where there is none."""
+    found = _read(Path(folder) / CONFIG)
+    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> Any:

@@ -13,13 +13,14 @@ import torch
 from PIL import Image as Picture
 from torch import Tensor
 
+from erasure import text_tokens
 from erasure.attacks import tokens
 from erasure.errors import UserError
 from erasure.generation.drawing import Painter, resolved, size_multiple
 from erasure.generation.plan import images_of
 from erasure.generation.presets import GenerationSettings
 from erasure.metrics.network_inputs import read_image
-from erasure.prompts import Row
+from erasure.prompts import Row, ids_cell
 
 Judge = Callable[[Sequence[np.ndarray]], list[Mapping[str, Any]]]
 EVAL_TOKENS = ("retokenized", "ids")
@@ -34,6 +35,7 @@ class Case:
     seed: int
     guidance: float | None = None
     image: Path | None = None  # what the original model drew
+    token_ids: tuple[int, ...] | None = None  # drawn in place of the prompt, where nothing is attacked
 
 
 class Target:
@@ -73,11 +75,23 @@ class Target:
         size = self.drawing.batch_size
         return [p for at in range(0, len(images), size) for p in self.painter.draw(images[at : at + size])]
 
-    def tried(self, prompt: str | Tensor, case: Case, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def unchanged(self, case: Case) -> str | Tensor:
+        """What is drawn of a case where nothing is attacked: its prompt, or the states of its token ids."""
+        if case.token_ids is None:
+            return case.prompt
+        ids = text_tokens.framed(self.model, case.token_ids, f"prompt {case.index}")
+        return text_tokens.states_of_ids(self.model, ids)
+
+    def drawn_with(self, case: Case, seed: int | None = None) -> dict[str, Any]:
+        """For a log: the seed and the guidance of a picture."""
+        guidance = self.drawing.guidance if case.guidance is None else case.guidance
+        return {"evaluation_seed": case.seed if seed is None else seed, "evaluation_guidance": guidance}
+
+    def tried(self, prompt: str | Tensor, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
         """(picture, the judge's answer) of one prompt with the case's seed and guidance."""
-        (picture,) = self.pictures([prompt], [case.seed if seed is None else seed], case.guidance)
+        (picture,) = self.pictures([prompt], [case.seed], case.guidance)
         (answer,) = self.judge([picture])
-        return picture, dict(answer)
+        return picture, {**answer, **self.drawn_with(case)}
 
     def tried_ids(self, ids: Tensor, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
         """The same of token ids [77], as text or as they are; both are in the answer."""
@@ -85,13 +99,11 @@ class Target:
         again = tokens.ids_of(self.model, text)
         prompt = text
         if self.eval_tokens == "ids":
-            with torch.no_grad():
-                prompt = tokens.states_of(self.model, tokens.table_of(self.model)[ids.to(self.device)])[0]
+            prompt = text_tokens.states_of_ids(self.model, ids)
         picture, answer = self.tried(prompt, case)
-        known = ids[1 : tokens.length_of(self.model, ids) + 1].tolist()
         facts = {
             "prompt": text,
-            "token_ids": " ".join(map(str, known)),
+            "token_ids": ids_cell(text_tokens.bare(ids, tokens.end_of(self.model))),
             "same_ids_again": bool(torch.equal(again, ids.cpu())),
         }
         return picture, answer | facts

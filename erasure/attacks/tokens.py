@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import UserError
+from erasure.text_tokens import end_of
 
 LOCATIONS = ("prefix_k", "suffix_k", "mid_k", "insert_k", "per_k_words")
 _WORDS = 3  # of a prompt, before which per_k_words puts a token
@@ -93,10 +94,6 @@ def ids_of(model, text: str) -> Tensor:
 def length_of(model, ids: Tensor) -> int:
     """Tokens of the text itself, without start and end."""
     return int((ids == end_of(model)).int().argmax()) - 1
-
-
-def end_of(model) -> int:
-    return model.cond_stage_model.transformer.config.eos_token_id
 
 
 def text_of(model, ids: Tensor | Sequence[int]) -> str:

@@ -11,6 +11,8 @@ from erasure import samplers
 from erasure.errors import UserError
 from erasure.generation.plan import Image
 from erasure.generation.presets import GenerationSettings, check
+from erasure.prompts import Row
+from erasure.text_tokens import framed, states_of_ids
 
 _SMALL = 256 * 256  # pixels of an image, up to which it is cheap
 _BATCH_SMALL, _BATCH_LARGE = 16, 4  # beyond 16, images of the embedded model get no faster
@@ -46,6 +48,7 @@ class Painter:
     """Draws batches of images of one size each. Text is encoded once per prompt, the unconditional one included.
 
     encode: text -> [L, D], in place of the model's text encoder for the prompts of rows; never for the unconditional one.
+    A row's token ids, where it has them, are encoded in place of its prompt.
     """
 
     def __init__(self, model, s: GenerationSettings, encode: Callable[[str], torch.Tensor] | None = None):
@@ -54,11 +57,28 @@ class Painter:
         # one prompt at a time, so that its encoding does not depend on which others are wanted
         self.encode = functools.lru_cache(_ENCODED_PROMPTS)(lambda text: model.get_learned_conditioning([text])[0])
         self.encode_prompt = self.encode if encode is None else functools.lru_cache(_ENCODED_PROMPTS)(encode)
+        self.takes_ids = encode is None
+        self.encode_ids = functools.lru_cache(_ENCODED_PROMPTS)(lambda ids: states_of_ids(model, framed(model, ids)))
+
+    def check(self, row: Row) -> None:
+        """UserError for token ids that the model has not, and for any where only a text can be encoded."""
+        if row.token_ids is None:
+            return
+        if not self.takes_ids:
+            raise UserError(
+                f"case {row.case_number}: what is drawn here starts from a text: leave the column token_ids out"
+            )
+        framed(self.model, row.token_ids, f"case {row.case_number}")
+
+    def states_of(self, row: Row) -> torch.Tensor:
+        """[L, D] of a row's token ids, else of its prompt."""
+        self.check(row)
+        return self.encode_prompt(row.prompt) if row.token_ids is None else self.encode_ids(row.token_ids)
 
     def conditioning(self, images: Sequence[Image]) -> torch.Tensor:
         """[B, L, D] of the rows' prompts, as the UNet takes it. UserError for states of another shape than the model's."""
         unconditional = self.encode(self.s.negative_prompt)
-        states = [self.encode_prompt(i.row.prompt).to(unconditional) for i in images]
+        states = [self.states_of(i.row).to(unconditional) for i in images]
         for image, state in zip(images, states, strict=True):
             if state.shape != unconditional.shape:
                 raise UserError(

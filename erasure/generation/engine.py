@@ -65,9 +65,9 @@ def generate(
     model: LatentDiffusion in evaluation mode, with whatever edits applied. identity: what it is, in words and hashes,
     e.g. {"base": BaseIdentity.to_dict(), "edits": [...]}; the weights themselves are hashed as well. overwrite: draw
     all images anew. encode: prompt -> states [L, D], in place of the text encoder for the prompts of rows, not for the
-    unconditional one; whatever it depends on must be named in `identity`, by which images are told apart. ranks: the
-    processes that share the drawing, each of which calls this; the summary is of what they do together. UserError for settings,
-    sizes or rows that cannot be drawn, and for a model that yields NaN.
+    unconditional one; whatever it depends on must be named in `identity`, by which images are told apart, and rows must
+    not give token ids. ranks: the processes that share the drawing, each of which calls this; the summary is of what
+    they do together. UserError for settings, sizes or rows that cannot be drawn, and for a model that yields NaN.
     """
     folder = Path(folder)
     s = resolved(settings, model)
@@ -75,6 +75,8 @@ def generate(
     if not images:
         raise UserError("no rows to draw images of")
     painter = Painter(model, s, encode)
+    for image in images:
+        painter.check(image.row)
     facts = {
         "settings": asdict(s),
         "dtype": str(weights_dtype(model)).removeprefix("torch."),

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from erasure.errors import UserError
 from erasure.generation.presets import NAMINGS, GenerationSettings
 from erasure.generation.rows import of_row
-from erasure.prompts import Row
+from erasure.prompts import Row, ids_cell
 from erasure.runs import atomic_path
 
 STAMP = "made-from"
@@ -44,7 +44,8 @@ class Image:
 
     def record(self) -> dict[str, Any]:
         """For the manifest."""
-        return {
+        given = {} if self.row.token_ids is None else {"token_ids": ids_cell(self.row.token_ids)}
+        return given | {
             "case_number": self.row.case_number,
             "k": self.k,
             "prompt": self.row.prompt,

@@ -30,7 +30,7 @@ def of_row(row: Row, s: GenerationSettings) -> tuple[float, int | None, int | No
 def told_apart(rows: Sequence[Row], s: GenerationSettings) -> list[Row]:
     """For every row of a file, the row that is drawn for it.
 
-    That is an earlier one if its images have the same names and are the same (prompt, seed, guidance, size). A row whose
+    That is an earlier one if its images have the same names and are the same (prompt or token ids, seed, guidance, size). A row whose
     images have the names of others gets ``_row{position}`` into them; the first keeps its names. Names that differ in nothing
     but upper and lower case are the same, as they are on many disks.
     """
@@ -57,7 +57,7 @@ def _names(row: Row, s: GenerationSettings) -> list[str]:
 
 
 def _same(row: Row, other: Row, s: GenerationSettings) -> bool:
-    one, two = ((r.prompt, r.evaluation_seed, *of_row(r, s)) for r in (row, other))
+    one, two = ((r.prompt, r.token_ids, r.evaluation_seed, *of_row(r, s)) for r in (row, other))
     return one == two
 
 

@@ -113,6 +113,18 @@ METRICS: dict[str, Metric] = {
         optional=("vgg16", "squeezenet1_1"),
         scripts=("eval-scripts/lpips_score.py",),
     ),
+    "mae": Metric(
+        "Mean absolute pixel error",
+        "mean absolute difference of two images of the same size over pixels and channels, in levels of 0 to 255; mean over "
+        "the pairs",
+        "eval-scripts/mae_eval.py",
+        ("{folder}_maeloss.csv",),
+        (),
+        "bootstrap of the pairs, 95 %",
+        "higher for erased concepts, lower for the others",
+        "UCE: mae_eval.py",
+        ("The published script has a syntax error, so that its scale is not known: this one is ours.",),
+    ),
     "style_loss": Metric(
         "Style loss",
         "1e6 * sum of the mean squared differences of Gram matrices at VGG-19's first five convolutions + the mean squared "

@@ -146,6 +146,11 @@ def measure(
     return values
 
 
+def pixel_error(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
+    """[B] mean absolute differences of pictures [B, 3, h, w], in their unit."""
+    return (x0 - x1).abs().mean(dim=(1, 2, 3), dtype=torch.float64)
+
+
 def means(found: Pairs, values: Sequence[float]) -> dict[int, float]:
     """Mean of every group, NaN where there is no pair."""
     by_group: dict[int, list[float]] = {group: [] for group in found.groups}
@@ -161,15 +166,13 @@ def _size(x: torch.Tensor) -> str:
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
-def write_case_csv(prompts_path: str | os.PathLike, values: dict[int, float], path: str | os.PathLike) -> None:
-    """ESD's file: the prompt CSV with a column of row numbers in front and `lpips_loss` behind, empty without pictures."""
-    write_case_columns(prompts_path, {"lpips_loss": values}, path)
-
-
 def write_case_columns(
     prompts_path: str | os.PathLike, columns: dict[str, dict[int, float]], path: str | os.PathLike
 ) -> None:
-    """The prompt CSV with columns of numbers behind: name -> case -> number, NaN for an empty cell."""
+    """ESD's file: the prompt CSV with a column of row numbers in front and those of numbers behind.
+
+    columns: name -> case -> number, NaN for an empty cell, as a case without pictures has.
+    """
     table = case_csv.read(prompts_path)
     texts = {case: ["" if math.isnan(v[case]) else repr(v[case]) for v in columns.values()] for case in table.cases}
     case_csv.write(path, table, list(columns), {case: [cells] for case, cells in texts.items()})
@@ -186,10 +189,10 @@ def write_pair_csv(
     write_csv(path, lines)
 
 
-def write_class_csv(found: Pairs, values: Sequence[float], path: str | os.PathLike) -> None:
-    """One row a class: pictures, mean LPIPS (empty without pictures)."""
+def write_class_csv(found: Pairs, values: Sequence[float], path: str | os.PathLike, column: str = "lpips") -> None:
+    """One row a class: pictures, mean distance (empty without pictures)."""
     counts = {group: sum(pair.group == group for pair in found.pairs) for group in found.groups}
-    lines = [["class", "images", "lpips"]]
+    lines = [["class", "images", column]]
     lines += [[g, counts[g], "" if math.isnan(m) else repr(m)] for g, m in means(found, values).items()]
     write_csv(path, lines)
 

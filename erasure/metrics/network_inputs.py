@@ -41,9 +41,14 @@ def read_image(path: str | os.PathLike, data: bytes | None = None) -> Image.Imag
         raise UserError(f"{Path(path)} is not an image that can be read") from None
 
 
+def levels(image: Image.Image) -> torch.Tensor:
+    """[3, h, w] as it is, 0 ... 255."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float()
+
+
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """[3, h, w] in 0 ... 1."""
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float().div(255)
+    return levels(image).div(255)
 
 
 def resized(size: int) -> Callable[[Image.Image], Image.Image]:

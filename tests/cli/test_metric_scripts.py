@@ -21,6 +21,7 @@ PUBLISHED = {
     "fid_score": ("--f1", "--f2"),
     "lpips_score": ("-d0", "-d1", "--filter", "-v"),
     "styleloss": ("--original_path", "--edited_path", "--promtps_path", "--csv_path", "--save_path", "--image"),
+    "mae_eval": ("--original_path", "--edited_path", "--prompts_path", "--csv_path", "--save_path"),
     "evaluate_clip_accuracy": ("--base_folder", "--save_path"),
     "q16_eval": ("--path",),
     "CLIP_classify": ("--im_path", "--attributes", "--prompts_path", "--save_path", "--from_case", "--till_case"),
@@ -145,6 +146,23 @@ def test_styleloss(place):
     assert float(row["Total_Loss"]) == pytest.approx(float(pairs[2]["total_loss"]), rel=1e-5)
 
 
+def test_mae(place):
+    flags = ("--original_path", "before", "--edited_path", "after", "--save_path", "mae")
+    done = run(script("mae_eval"), *flags, "--csv_path", "prompts.csv", cwd=place)
+    assert done.returncode == 0, done.stderr
+    pixels = [[np.asarray(Image.open(place / side / name), float) for side in ("before", "after")] for name in ("10_0.png", "10_1.png", "2_0.png")]  # fmt: skip
+    expected = [np.abs(one - other).mean() for one, other in pixels]
+    pairs = rows(place / "mae" / "after_maeloss_per_image.csv")
+    assert [float(pair["mae"]) for pair in pairs] == pytest.approx(expected) and min(expected) > 1
+    losses = [row["mae_loss"] for row in rows(place / "mae" / "after_maeloss.csv")]
+    assert losses[2] == "" and [float(loss) for loss in losses[:2]] == pytest.approx(
+        [np.mean(expected[:2]), expected[2]]
+    )
+    found = summary(place / "mae" / "after_maeloss.summary.json")
+    assert found["value"]["value"] == pytest.approx(np.mean(expected)) and "0 to 255" in found["metric"]
+    assert f"mean absolute pixel error {np.mean(expected):.4f}, mean of 3 pairs" in done.stdout
+
+
 def test_clip_accuracy(place):
     for n in range(2):
         draw(place / "objects" / "cat_paraphrases" / f"{n}_0.png", n, 2, n)
@@ -205,6 +223,8 @@ def test_q16(place):
         ("styleloss", ("--original_path", "before", "--edited_path", "after"), "--promtps_path is missing"),
         ("styleloss", ("--original_path", "before", "--edited_path", "after", "--image"), "no picture before"),
         ("styleloss", ("--original_path", "before", "--edited_path", "after", "--csv_path", "prompts.csv"), "vgg19-dcbb9e9d.pth"),
+        ("mae_eval", ("--original_path", "before", "--edited_path", "after"), "--prompts_path is missing"),
+        ("mae_eval", ("--original_path", "before", "--edited_path", "nowhere", "--csv_path", "prompts.csv"), "no folder nowhere"),
         ("evaluate_clip_accuracy", ("--base_folder", "nowhere", "--save_path", "out"), "no folder nowhere"),
         ("evaluate_clip_accuracy", ("--base_folder", "after", "--save_path", "out", "--objects", "cat"), "at least two"),
         ("CLIP_classify", ("--im_path", "after", "--prompts_path", "prompts.csv", "--attributes", "a man"), "at least two"),

@@ -88,7 +88,7 @@ def test_csv_of_esd(tmp_path):
     assert sorted(pair.original.name for pair in found.pairs) == sorted(by_name)
     values = lpips_folders.means(found, [by_name[pair.original.name] for pair in found.pairs])
     written = tmp_path / recorded["output_file"]
-    lpips_folders.write_case_csv(tmp_path / "prompts.csv", values, written)
+    lpips_folders.write_case_columns(tmp_path / "prompts.csv", {"lpips_loss": values}, written)
     ours, theirs = (text.splitlines() for text in (written.read_text(), recorded["output_csv"]))
     assert len(ours) == len(theirs) and ours[0] == theirs[0]
     for one, other in zip(ours[1:], theirs[1:], strict=True):

@@ -1,23 +1,25 @@
 """Attacks on a tiny random model: gradients reach the tokens through every kind of edit, runs go on, and data is checked."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from erasure import attacks, edits
-from erasure.attacks import asr, genetic, losses, searches, settings, tokens
+from erasure import attacks, edits, text_tokens
+from erasure.attacks import asr, collecting, genetic, losses, searches, settings, tokens
 from erasure.attacks.concept_inversion import ConceptInversion, Template, read
 from erasure.attacks.dataset import keep_shown, read_cases, write_prompts
 from erasure.attacks.judges import judge_of
 from erasure.attacks.log import Log, entries_of
 from erasure.attacks.target import Case, Plan, Target, squared
 from erasure.errors import UserError
+from erasure.generation import generate
 from erasure.generation import settings as preset
 from erasure.metrics import torchvision_weights
-from erasure.prompts import Row
+from erasure.prompts import Row, read_csv
 from erasure.runs import ROOT, read_json, save_safetensors
 from tests.gates import gate_edit
 from tests.tiny import tiny_config, tiny_model
@@ -299,6 +301,62 @@ def test_found_tokens_are_drawn_as_text_or_as_they_are(model, case):
     assert np.array_equal(as_text[0], as_ids[0]) == as_text[1]["same_ids_again"]
     with pytest.raises(UserError, match="eval_tokens"):
         Target(model, SMALL, never, eval_tokens="both")
+
+
+def test_found_tokens_draw_the_same_picture_again(model, case, tmp_path):
+    """A token that the found text is not encoded as: from the CSV, ids and text each give what the attack drew."""
+    codes = model.cond_stage_model.tokenizer.convert_tokens_to_ids(["c", "h</w>"])
+    ids = tokens.Prompt(model, case.prompt, 2, "prefix_k").with_ids(torch.tensor(codes))
+    drawn = {}
+    for how in ("ids", "retokenized"):
+        target = Target(model, SMALL, never, eval_tokens=how)
+        log = Log(tmp_path / how / "attack_idx_0", {"attacker": {"eval_tokens": how}})
+        for name, (picture, answer) in (
+            ("orig.png", target.tried(case.prompt, case)),
+            ("1.png", target.tried_ids(ids, case)),
+        ):
+            log.add(picture, name, {"prompt": case.prompt, **answer, "success": name == "1.png"})
+        assert log.entries[1]["same_ids_again"] is False
+        drawn[how] = picture
+    assert not np.array_equal(*drawn.values())
+    for how, picture in drawn.items():
+        (prompt,), count = collecting.collect([tmp_path / how], collecting.Wanted())
+        assert count == 1 and prompt.other_tokens == (how == "retokenized") and prompt.original == case.prompt
+        collecting.write(tmp_path / "found.csv", [prompt])
+        (row,) = read_csv(tmp_path / "found.csv")
+        assert (row.evaluation_seed, row.evaluation_guidance) == (5, 2.5) and row.extra["run"] == "attack_idx_0"
+        again = generate(
+            model, [row], tmp_path / "again", preset("toy-fast", steps=2, image_size=32), {}, progress=False
+        )
+        assert (again.made, again.remade) == (1, how == "retokenized")  # the same prompt and seed, but other tokens
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "again" / "0_0.png")), picture)
+    (found,), _ = collecting.collect([tmp_path / "retokenized"], collecting.Wanted(tokens="found"))
+    assert list(found.token_ids[:2]) == codes and not found.other_tokens
+
+    plan = Plan(CONFIG, [replace(case, token_ids=tuple(found.token_ids))], progress=False)
+    attack = attacks.create("no_attack", Target(model, SMALL, never), plan)
+    attacks.run(attack, plan.cases[0], tmp_path / "transfer", {})
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "transfer/images/orig.png")), drawn["ids"])
+
+
+def test_ids_of_tokens_in_a_frame(model):
+    end = text_tokens.end_of(model)
+    for inner in ([], [320], [end, 320], [320] * 75):
+        ids = text_tokens.framed(model, inner)
+        assert len(ids) == 77 and ids[0] == end - 1 and ids[-1] == end and text_tokens.bare(ids, end) == inner
+    assert torch.equal(tokens.ids_of(model, "a church"), text_tokens.framed(model, [320, 2735]))
+    states = text_tokens.states_of_ids(model, tokens.ids_of(model, "a church"))
+    assert torch.equal(states, model.get_learned_conditioning(["a church"])[0])
+    for inner, message in (
+        ([49408], "case 3: token id 49408 is not one of this model's vocabulary, 0 to 49407"),
+        ([-1], "token id -1"),
+        ([320] * 76, "case 3: 76 token ids, and a text has at most 75"),
+        ([end - 1, 320], "without the start token"),
+    ):
+        with pytest.raises(UserError, match=message):
+            generate(model, [Row(3, "x", 1, token_ids=tuple(inner))], "nowhere", SMALL, {})
+    with pytest.raises(UserError, match="case 3: what is drawn here starts from a text"):
+        generate(model, [Row(3, "x", 1, token_ids=(320,))], "nowhere", SMALL, {}, encode=lambda text: states)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

@@ -36,6 +36,12 @@ def test_a_guidance_that_counts_makes_another_image():
     assert of_row(rows[1], explicit) == (4.0, 8, 8)
 
 
+def test_token_ids_make_another_image_of_the_same_prompt():
+    rows = [Row(0, "a", 1), Row(1, "a", 1, token_ids=(320,)), Row(2, "a", 1, token_ids=(320,)), Row(3, "a", 1)]
+    own = told_apart(rows, CPE)
+    assert own[3] is own[0] and own[2] is own[1] and own[1].mark == "_row1"
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("/\n_ \\.aA"), max_size=6)
 ROWS = st.lists(
     st.builds(Row, st.integers(0, 2), TEXT | st.sampled_from(["x" * 300, "x" * 301]), st.integers(1, 2)), max_size=12

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasure.errors import UserError
-from erasure.prompts import MAX_SEED, Row, read_csv
+from erasure.prompts import MAX_SEED, Row, ids_cell, read_csv
 
 
 @pytest.fixture
@@ -40,6 +40,12 @@ def test_columns_of_i2p(write):
 def test_first_alias_wins_and_the_other_stays_an_extra(write):
     path = write("case_number,prompt,adv_prompt,seed,evaluation_seed\n0,plain,attack,1,2\n")
     assert read_csv(path) == [Row(0, "attack", 2, extra={"prompt": "plain", "seed": "1"})]
+
+
+def test_ids_of_tokens(write):
+    path = write("prompt,evaluation_seed,token_ids\na,1,320 1125\nb,1,\nc,1,539.0\n")
+    assert [row.token_ids for row in read_csv(path)] == [(320, 1125), None, (539,)]
+    assert ids_cell((320, 1125)) == "320 1125" and ids_cell(None) == ""
 
 
 def test_prompts_are_text(write):
@@ -81,6 +87,7 @@ def test_default_seed_stands_in_for_the_column_only(write):
         ("case_number,prompt,evaluation_seed\n0,a,nan\n", ["row 1 (line 2)", "evaluation_seed", "'nan'"]),
         ("case_number,prompt,sd_seed\n0,a,-4\n", ["row 1", "column sd_seed", "-4 is not within 0.."]),
         ("case_number,prompt,evaluation_seed\n0,a,1.5\n", ["row 1", "'1.5' is not a whole number"]),
+        ("prompt,evaluation_seed,token_ids\na,1,5 x\n", ["row 1", "column token_ids", "'x' is not a whole number"]),
         (f"case_number,prompt,evaluation_seed\n0,a,{MAX_SEED + 1}\n", ["row 1", "not within"]),
         ("case_number,prompt,evaluation_seed\n0,a,1\nx,b,1\n", ["row 2", "column case_number", "'x'"]),
         ("case_number,prompt,evaluation_seed\n,a,1\n", ["row 1", "column case_number", "empty"]),
