@@ -188,8 +188,9 @@ _OTHERS: dict[str, Command] = {
     "methods/sepce/artist-cls-train.py": Command((), ("resnet18",), ("lightning", "torchvision")),
     "methods/sepce/artist-cls-test.py": Command(("artists",), (), ("torchvision",)),
     "methods/sepce/cate-cls-test.py": Command(("resnet50",), (), ("torchvision",)),
+    "reproduce/run.py": Command(("toy", "judge"), ("sd-v1-4",), ("snakemake",)),
     **dict.fromkeys(
-        ("eval-scripts/check_asr.py", "eval-scripts/style_analysis.py", "methods/sepce/make_dataset.py", "methods/sepce/move_image.py", "reproduce/run.py",
+        ("eval-scripts/check_asr.py", "eval-scripts/style_analysis.py", "methods/sepce/make_dataset.py", "methods/sepce/move_image.py", "reproduce/step.py",
          "data/build_prompts.py", "data/import_prompts.py", "toyworld/prompts.py", "toyworld/world.py",
          "toyworld/attack_prompts.py", "toyworld/train.py"),
         _NOTHING,

@@ -15,7 +15,7 @@ from erasure.errors import UserError
 from erasure.generation.presets import image_folder
 from erasure.runs import ROOT
 from reproduce import commands
-from reproduce.measuring import Shown
+from reproduce.measures.measuring import Shown
 from reproduce.tables import Images, Run, Table, measures, methods
 
 BASE_NAME = "base"

@@ -13,10 +13,11 @@ from typing import Any
 
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
-from reproduce import commands, costs, measuring
+from reproduce import commands, costs
 from reproduce.commands import Command
 from reproduce.costs import MODELS, Cost
-from reproduce.measuring import Shown
+from reproduce.measures import measuring
+from reproduce.measures.measuring import Shown
 from reproduce.models import (
     Plan,
     base_images_key,

@@ -12,8 +12,9 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
 from erasure.prompts import Row, read_csv
-from reproduce import averages, commands, measuring, takes
-from reproduce.measuring import Shown
+from reproduce import averages, commands
+from reproduce.measures import measuring, takes
+from reproduce.measures.measuring import Shown
 from reproduce.models import models, shown, trainings
 from reproduce.reports import report
 from reproduce.reports.cells import row_name

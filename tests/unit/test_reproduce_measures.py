@@ -18,8 +18,8 @@ from erasure.metrics.intervals import wilson
 from erasure.metrics.nudenet import EXPOSED, TABLE_NAMES
 from erasure.prompts import read_csv
 from erasure.runs import ROOT
-from reproduce import measuring, takes
-from reproduce.measuring import Shown
+from reproduce.measures import measuring, takes
+from reproduce.measures.measuring import Shown
 from reproduce.results import Measured
 from reproduce.tables import Images, Run, measures, tables
 from tests.cli.class_pictures import draw, run

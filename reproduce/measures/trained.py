@@ -1,0 +1,70 @@
+"""Numbers of a model that need no pictures: how long it took, which weights are others, what it measured of itself. Imports no torch."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from erasure import runs
+from erasure.errors import UserError
+from reproduce.measures.asked import Asked, left
+from reproduce.results import Measured
+
+
+def _trainings(asked: Asked) -> list[Path]:
+    found = list(dict.fromkeys(folder for shown, _ in asked.taken for folder in shown.trainings))
+    if not found:
+        raise UserError("a model that was not trained has no such number")
+    return found
+
+
+def seconds(asked: Asked) -> Measured:
+    seconds, words = 0.0, set()
+    for folder in _trainings(asked):
+        own = [runs.read_json(path).get("seconds") for path in sorted(folder.rglob("settings.json"))]
+        if own and None not in own:
+            seconds += sum(own)
+            words.add("as the method's settings.json states, without loading")
+            continue
+        record = next(
+            (place / "step.json" for place in (folder, *folder.parents) if (place / "step.json").is_file()), None
+        )
+        if record is None:
+            raise UserError(f"{folder}: no settings.json states the duration, and no step.json is above it")
+        seconds += runs.read_json(record)["seconds"]
+        words.add("of the whole command, loading included: the method states none")
+    return Measured(seconds, definition="; ".join(sorted(words)), source=str(_trainings(asked)[0]))
+
+
+def modified(asked: Asked) -> Measured:
+    """Share of the weights of the base model's UNet that are others after the edits."""
+    from erasure.checkpoint_files import shapes
+    from erasure.edits.applying import UNET
+    from erasure.edits.context_maps import PROJECTIONS
+    from erasure.edits.files import read_header
+
+    changed: dict[str, int] = {}
+    total, path = 0, Path()
+    for folder in _trainings(asked):
+        path = left(folder, "edit.safetensors", asked.measure)
+        header = read_header(path)
+        own = shapes(runs.find(header["base"]["path"]))
+        unet = {name.removeprefix(UNET): math.prod(shape) for name, shape in own.items() if name.startswith(UNET)}
+        named = shapes(path) if header["kind"] == "tensors" else [name for name in unet if name.endswith(PROJECTIONS)]
+        changed |= {name: unet[name] for name in named}
+        total = sum(unet.values())
+    words = "weights of the tensors that the edit changes / weights of the UNet"
+    return Measured(sum(changed.values()) / total, definition=words, source=str(path))
+
+
+def attribute_deviation(asked: Asked) -> Measured:
+    """UCE's deviation, |share - 1/J| J of the first of J attributes, mean over texts, after the last edit."""
+    path = left(_trainings(asked)[0], "ratios.json", asked.measure)
+    rounds = runs.read_json(path)["ratios"]
+    words = "mean over texts of |share - 1/J| J of the first of J attributes, by the embedded model's judge"
+    words += f"; before the edits {_deviation(rounds[0]):.4f}"
+    return Measured(_deviation(rounds[-1]), n=len(rounds[-1]), definition=words, source=str(path))
+
+
+def _deviation(texts: Iterable[Sequence[float]]) -> float:
+    found = [abs(shares[0] * len(shares) - 1) for shares in texts]
+    return sum(found) / len(found)
