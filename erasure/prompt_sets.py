@@ -19,7 +19,8 @@ from erasure.errors import UserError
 from erasure.runs import ROOT, find, sha256_file
 
 SOURCES = ROOT / "data" / "sources.yaml"
-EMBEDDED = ROOT / "generation_prompts" / "embedded"  # our own small sets, some under the names of those they stand for
+EMBEDDED = ROOT / "generation_prompts" / "embedded"
+OWN = (EMBEDDED, ROOT / "data" / "attacks")  # our own small sets, some under the names of those they stand for
 
 Source = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ def prompt_file(path: str | os.PathLike) -> Path:
     found, name = find(path), Path(path).name
     known = called(name)
     if found.is_file():
-        if known and not found.resolve().is_relative_to(EMBEDDED):
+        if known and not any(found.resolve().is_relative_to(folder) for folder in OWN):
             _compare(found, known.values())
         return found
     if rule := prompt_rules.rules().get(name):

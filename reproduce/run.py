@@ -104,12 +104,16 @@ def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argpars
     """Run the steps, then say what came out. 1 if something of the user's was missing, so that numbers are."""
     from erasure import base_models
     from reproduce import results, workflow
+    from reproduce.missing import missing
     from reproduce.reports import report
 
-    base_models.resolve(plan.base)  # says now what is missing
+    base_models.resolve(plan.base)
+    if (gaps := missing(steps, plan)) and not args.allow_missing:
+        print(*(f"missing: {gap}" for gap in gaps), sep="\n", file=sys.stderr)
+        raise UserError(f"{len(gaps)} things are missing; --allow_missing makes what can be made without them")
     settings = {"tables": len(chosen), "base": plan.base, "steps": len(steps), "cores": args.cores, "out": plan.root}
     runs.print_settings(settings | {"processes of an images step": args.processes} | dict(plan.inputs))
-    missing = workflow.run(plan, steps, args.cores, args.processes, more)
+    unavailable = workflow.run(plan, steps, args.cores, args.processes, more)
     files = [plan.root / table_key(one.name) / "result.json" for one in chosen]
     made = [results.read(path) for path in files if path.is_file()]
     if not made:  # Snakemake was told not to
@@ -117,10 +121,10 @@ def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argpars
     overview = report.overview(made, plan.root)
     for result in made:
         print(f"\n{report.text(result)}")
-    for why in dict.fromkeys(missing.values()):
+    for why in dict.fromkeys(unavailable.values()):
         print(f"missing: {why}", file=sys.stderr)
     print(f"\n{overview}")
-    return 1 if missing else 0
+    return 1 if unavailable else 0
 
 
 # ---- what they say -------------------------------------------------------------------------------------------------
@@ -159,6 +163,8 @@ def _show(one: Table) -> None:
 
 
 def _dry_run(chosen: list[Table], steps: dict[str, Step], plan: Plan, tflops: float | None) -> None:
+    from reproduce.missing import missing
+
     model, rate = MODELS[plan.base], tflops * 1e12 if tflops else None
     device = f"one device at {tflops:g} TFLOP/s" if tflops else model.device
     names = [one.name for one in chosen]
@@ -171,6 +177,8 @@ def _dry_run(chosen: list[Table], steps: dict[str, Step], plan: Plan, tflops: fl
     total = sum((step.cost for step in steps.values()), Cost())
     n = sum(step.images for step in steps.values())
     print(f"{'total':8} {n:>8} {total.flops / 1e12:>12,.1f} {_time(total.hours(model, rate)):>9}  {len(steps)} steps")
+    for gap in missing(steps, plan):
+        print(f"missing: {gap}")
     print("columns: kind, images, TFLOP, time; estimated by reproduce/costs.py, without loading, measuring and attacks")
 
 
