@@ -10,7 +10,8 @@ python eval-scripts/generate-images.py --resag output/CPE_Celeb/celeb_embedded/R
 torchrun --nproc_per_node 4 eval-scripts/generate-images.py --model_name SD-v1-4 --prompts_path my_prompts.csv \\
     --save_path images                                             # four processes, each on its GPU; the same images
 
-The CSV has columns prompt, evaluation_seed and case_number (else its rows are counted). Images that are there and were
+The CSV has columns prompt, evaluation_seed and case_number (else its rows are counted); a row with token_ids is drawn with those
+tokens in place of its prompt (collect_prompts.py writes them). Images that are there and were
 made from the same things are kept, so a run that was stopped goes on with the same command.
 """
 

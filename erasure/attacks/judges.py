@@ -1,4 +1,4 @@
-"""Whether a picture shows the concept: NudeNet, Q16 and ImageNet's classes, as UnlearnDiffAtk decides.
+"""Whether a picture shows the concept: NudeNet, Q16, ImageNet's classes and artists, as UnlearnDiffAtk decides.
 
 Which detector a concept has is data (configs/attacks/concepts.json). A judge is made once, before anything is drawn.
 """
@@ -95,6 +95,20 @@ def _q16(facts: Mapping[str, Any], weights: str | None, device: str) -> Made:
     return judge, {"detector": {"clip": model.identity, "prompts": identity}, "label": facts["label"]}
 
 
+def _artists(facts: Mapping[str, Any], weights: str | None, device: str) -> Made:
+    """What a classifier of artists names, for style_analysis.py; never a success. weights: its folder; without one, no judge."""
+    if weights is None:
+        return _none(facts, weights, device)
+    from erasure.metrics.artist_labels import ArtistLabels, find_folder
+
+    classifier = ArtistLabels(find_folder(weights, "--task.classifier_dir"), device)
+
+    def judge(pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        return [{"success": False, "style": found} for found in classifier(pictures)]
+
+    return judge, {"detector": classifier.identity, "why": facts["why"]}
+
+
 def _none(facts: Mapping[str, Any], weights: str | None, device: str) -> Made:
     def judge(pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         return [{"success": False} for _ in pictures]
@@ -106,5 +120,6 @@ MAKERS: dict[str, Callable[[Mapping[str, Any], str | None, str], Made]] = {
     "nudenet": _nudenet,
     "imagenet": _imagenet,
     "q16": _q16,
+    "artists": _artists,
     "none": _none,
 }

@@ -447,6 +447,30 @@ def test_judges_with_weights_of_the_user(tmp_path, monkeypatch):
     assert answers[0]["score"] != answers[1]["score"] and 0 <= index < 1000
 
 
+def test_artists_are_named_as_the_published_pipeline_names_them(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, pipeline
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    names = {i: f"artist-{i}" for i in range(12)}
+    config = ViTConfig(**small, image_size=32, patch_size=8, id2label=names)
+    network = ViTForImageClassification(config)
+    torch.nn.init.normal_(network.classifier.weight)
+    network.save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    pictures = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8) for i in range(2)]
+    judge, facts = judge_of("vangogh", tmp_path / "vit")
+    theirs = pipeline("image-classification", model=str(tmp_path / "vit"), top_k=10, device="cpu")
+    for picture, answer in zip(pictures, judge(pictures), strict=True):
+        expected = theirs(Image.fromarray(picture))
+        assert not answer["success"] and [s["label"] for s in answer["style"]] == [s["label"] for s in expected]
+        assert [s["score"] for s in answer["style"]] == pytest.approx([s["score"] for s in expected], abs=1e-3)
+    assert facts["detector"]["labels"] == 12 and len(facts["detector"]["sha256"]) == 64
+    for folder, message in (("nowhere", "no such file"), (".", "not usable: a folder with config.json")):
+        with pytest.raises(UserError, match=message):
+            judge_of("vangogh", folder)
+
+
 # ---- settings ------------------------------------------------------------------------------------------------------
 
 
