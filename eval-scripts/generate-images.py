@@ -11,8 +11,8 @@ torchrun --nproc_per_node 4 eval-scripts/generate-images.py --model_name SD-v1-4
     --save_path images                                             # four processes, each on its GPU; the same images
 
 The CSV has columns prompt, evaluation_seed and case_number (else its rows are counted); a row with token_ids is drawn with those
-tokens in place of its prompt (collect_prompts.py writes them). Images that are there and were
-made from the same things are kept, so a run that was stopped goes on with the same command.
+tokens in place of its prompt (collect_prompts.py writes them). Images that are there and were made from the same things are kept,
+so a run that was stopped goes on with the same command.
 """
 
 import argparse

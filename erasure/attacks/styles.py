@@ -99,11 +99,12 @@ def names_in(logs: Mapping[Path, Sequence[Entry]]) -> list[str]:
 
 
 def summary(logs: Mapping[Path, Sequence[Entry]], rule: Rule) -> dict[str, Any]:
-    """The rates with their intervals, and without a threshold those of the published ranks; ready for JSON."""
+    """The rates with their intervals, and without a threshold those of the published ranks that the logs have; ready for JSON."""
     judged = judge(logs, rule)
     found = {"metric": METRIC, "rule": asdict(rule), "n": len(judged), **_intervals(rates(judged))}
     if rule.threshold is None:
-        tops = {k: Rule(rule.artist, k) for k in REPORTED}
+        most = max(len(styles_of(entry, "a log")) for log in logs.values() for entry in log)
+        tops = {k: Rule(rule.artist, k) for k in REPORTED if k <= most}
         found["top_k"] = {str(k): _intervals(rates(judge(logs, one))) for k, one in tops.items()}
     return found | {"value": found["asr"], "runs": {run.folder.name: run.entry for run in judged}}
 

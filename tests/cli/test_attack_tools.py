@@ -66,7 +66,7 @@ def test_rates_of_styles(styles):
     assert "top 1: pre-ASR 25 % [5, 70], ASR 50 % [15, 85]" in done.stdout
     found = read(styles / "runs" / "style_analysis_topk_10.summary.json")
     assert found["n"] == found["asr"]["n"] == 4 and found["asr"]["low"] < 0.75 < found["asr"]["high"]
-    assert {k: one["asr"]["value"] for k, one in found["top_k"].items()} == {"1": 0.5, "3": 0.75, "10": 0.75}
+    assert {k: one["asr"]["value"] for k, one in found["top_k"].items()} == {"1": 0.5, "3": 0.75}
     assert found["runs"] == {"attack_idx_0": 0, "attack_idx_1": 2, "attack_idx_2": 1, "attack_idx_10": None}
     kept = styles / "runs" / "successful_style_topk_10"
     listed = read(kept / "successful_style.json")
