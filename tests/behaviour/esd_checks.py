@@ -1,4 +1,4 @@
-"""ESD at the embedded model's preset."""
+"""ESD on the embedded model, trained for as long as it takes there (`QUICK_ESD`)."""
 
 from tests.behaviour.conftest import QUICK_SAMPLER
 from tests.behaviour.erasure_checks import ErasureChecks

@@ -416,7 +416,7 @@ def check_mistake(main, flags, message, capsys):
     (["--tolerance", "0"], "'VanGogh', protecting 9 prompts: the protected prompts take all 32 dimensions"),
     (["--tolerance", "0"], "protect fewer of them, or only their strongest directions (a tolerance above 0)"),
     (["--lr", "0"], "lr must be greater than 0"),
-    (["--no_draw", "--data_root", "data"], "generate-data.py --prompt VanGogh"),
+    (["--no_draw", "--data_root", "nowhere"], "generate-data.py --prompt VanGogh"),
 ])  # fmt: skip
 def test_mistakes_end_in_one_line(place, capsys, flags, message):
     check_mistake(sepce, flags, message, capsys)
