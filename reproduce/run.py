@@ -40,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--base", choices=MODELS, default="toy", help="base model (default: %(default)s, the embedded one)"
     )
     what.add_argument(
+        "--allow_missing", action="store_true", help="make what can be made without the files that are not here"
+    )
+    what.add_argument(
         "--coco_reference", metavar="DIR", help="COCO's real pictures (val2014), for FID on Stable Diffusion"
     )
     how = parser.add_argument_group("how")
