@@ -13,5 +13,5 @@ echo "test: ruff"
 echo "test: pytest with $WORKERS workers"
 # one thread a worker: two workers with a thread pool each fight over the cores
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# the tests of a file share what is slow to make, so they stay on one worker
-exec .venv/bin/python -m pytest -n "$WORKERS" --dist loadfile "$@"
+# the tests of a file share what is slow to make, so they stay on one worker; tests/conftest.py says which come first
+exec .venv/bin/python -m pytest -n "$WORKERS" --dist loadfile --no-loadscope-reorder "$@"

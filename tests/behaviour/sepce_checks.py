@@ -8,8 +8,6 @@ from tests.behaviour.conftest import FEW, QUICK_SAMPLER, SEED
 from tests.behaviour.erasure_checks import ErasureChecks
 from tests.cli import process
 
-IMAGES = 12  # of a concept, gone through in turns; the preset's 32 do no more here
-
 
 def script(name):
     """The module of methods/sepce/{name}.py."""
@@ -20,7 +18,7 @@ def images(bench, concepts):
     """The folder of training images, as the commands draw them, with those of some concepts in it."""
     folder = bench.folder / "sepce-data"
     with bench.locked("sepce-data"):
-        settings = SepceSettings.for_family("FMN", "toy", concepts, num_images=IMAGES)
+        settings = SepceSettings.for_family("FMN", "toy", concepts)
         training_images(*base_models.load("toy"), settings, folder, progress=False)
     return folder
 
@@ -38,6 +36,6 @@ class SepceChecks(ErasureChecks):
         folder = bench.folder / "sepce" / cls.__name__
         shared = ["--seed", str(SEED), "--save_path", str(folder), "--exp_name", "run"]
         if cls.script != "Esd":
-            shared += ["--data_root", str(images(bench, cls.targets)), "--num_images", str(IMAGES)]
+            shared += ["--data_root", str(images(bench, cls.targets))]
         assert script(cls.script).main([*cls.flags, *shared]) == 0
         return edits.read(folder / "run" / "edit.safetensors")

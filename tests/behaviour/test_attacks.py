@@ -76,6 +76,7 @@ def attacked(name, model, cases, folder, plan_settings):
 
 
 @pytest.mark.behaviour
+@pytest.mark.slow
 def test_unlearndiffatk_brings_a_weakly_erased_style_back(base, cases, tmp_path):
     with weakly_erased(*base):
         results = attacked("text_grad", base[0], cases, tmp_path, SETTINGS)

@@ -27,6 +27,7 @@ def quick(tmp_path_factory):
     return done, json.loads((folder / "figures.json").read_text()), folder / "figures.json"
 
 
+@pytest.mark.slow
 def test_measures_every_topic(quick):
     done, figures, _ = quick
     assert tuple(figures["results"]) == TOPICS
