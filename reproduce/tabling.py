@@ -20,7 +20,7 @@ from reproduce.reports import report
 from reproduce.reports.cells import row_name
 from reproduce.results import Curve, Entry, Grid, Measured, TableResult
 from reproduce.steps import sources_of, table_key, taken
-from reproduce.tables import Cell, Run, Table, tables
+from reproduce.tables import Cell, Run, Table, measures, tables
 
 if TYPE_CHECKING:
     from reproduce.step import Planned
@@ -76,7 +76,9 @@ class _Made:
             row = {"method": run.label, "erased": self.one.embedded["erased"]}
             for metric, part, what in _parts(self.one.embedded["metrics"]):
                 ours, why = self.number(run, what, row, {})
-                before = self.base and self.number(self.base, what, row, {})[0]
+                own = measures()[what["measure"]].get("knows_before")
+                unedited = (run, {**what, "before": True}) if own else (self.base, what)
+                before = unedited[0] and self.number(*unedited, row, {})[0]
                 yield Entry(
                     run.name, run.label, metric, part, what["better"], what["measure"], None, "", ours, before, why
                 )
@@ -162,9 +164,8 @@ class _Made:
         yield "everything else", _spread([row for row in rows if row.extra.get("concept") not in erased])
 
     def curves(self) -> Iterator[Curve]:
-        measures = self.one.measures(self.plan.embedded)
         for run in self.models:
-            for measure in measures:
+            for measure in self.one.measures(self.plan.embedded):
                 for entry, out in taken(self.one, run, measure, self.plan):
                     if self._why(out) is not None:
                         continue

@@ -57,12 +57,12 @@ def modified(asked: Asked) -> Measured:
 
 
 def attribute_deviation(asked: Asked) -> Measured:
-    """UCE's deviation, |share - 1/J| J of the first of J attributes, mean over texts, after the last edit."""
+    """UCE's deviation, |share - 1/J| J of the first of J attributes, mean over texts, after the last edit, or `before` the first."""
     path = left(_trainings(asked)[0], "ratios.json", asked.measure)
     rounds = runs.read_json(path)["ratios"]
     words = "mean over texts of |share - 1/J| J of the first of J attributes, by the embedded model's judge"
-    words += f"; before the edits {_deviation(rounds[0]):.4f}"
-    return Measured(_deviation(rounds[-1]), n=len(rounds[-1]), definition=words, source=str(path))
+    chosen = rounds[0 if asked.cell.get("before") else -1]
+    return Measured(_deviation(chosen), n=len(chosen), definition=words, source=str(path))
 
 
 def _deviation(texts: Iterable[Sequence[float]]) -> float:
