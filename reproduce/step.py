@@ -49,8 +49,11 @@ class Planned:
         return runs.read_json(path)
 
     def results(self, key: str, state: str = "") -> list[Path]:
-        """The files or folders that a training left; of several, those whose name ends in the state."""
-        return [self.folder(key) / name for name in self.record(key)["results"] if name.endswith(state)]
+        """The files or folders that a training left; of several, those whose name ends in the state. UserError if it left none."""
+        record = self.record(key)
+        if "results" not in record:
+            raise UserError(record.get("why") or f"{key} is no training")
+        return [self.folder(key) / name for name in record["results"] if name.endswith(state)]
 
     def filled(self, word: str) -> str:
         """A word of a command with the results of trainings in place of their keys. UserError for what is not one."""
@@ -90,7 +93,8 @@ def run_step(planned: Planned, key: str, processes: int = 1) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         record["why"] = next((why for line in step["lines"] if (why := _run(planned, line, folder, processes))), None)
     seconds = round(time.time() - start, 2)
-    runs.write_json(folder / RECORD, {"step": key, "commands": step["lines"], "seconds": seconds, **record})
+    facts = {"step": key, "commands": step["lines"], "needs": step["needs"], "seconds": seconds}
+    runs.write_json(folder / RECORD, facts | record)
 
 
 # ---- commands ------------------------------------------------------------------------------------------------------
@@ -120,18 +124,21 @@ def _run(planned: Planned, line: Sequence[str], folder: Path, processes: int = 1
     """
     words = [planned.filled(word) for word in line]
     variables = dict(word.split("=", 1) for word in words if is_variable(word))
-    command = [*_program(words[len(variables) :], processes)]
+    program = words[len(variables) :]
+    command = [*_program(program, processes)]
     print("+", *command, flush=True)
     environment = {**os.environ, **variables, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        last = ""
+        last = mistake = ""
         for text in process.stderr:
             sys.stderr.write(text)
             last = text.strip() or last
-    if process.returncode == _USER_ERROR:
-        return last.removeprefix("error: ")
+            mistake = text.strip() if text.startswith("error: ") else mistake
+    spread = "torch.distributed.run" in command  # which ends with 1 and a summary, whatever its processes end with
+    if process.returncode == _USER_ERROR or (process.returncode and spread and mistake):
+        return (mistake or last).removeprefix("error: ")
     if process.returncode:
-        raise UserError(f"{words[-1] if not words else ' '.join(words[:2])} ended with {process.returncode}: {last}")
+        raise UserError(f"{' '.join(program[:2])} ended with {process.returncode}: {last}")
     return None
 
 

@@ -67,7 +67,8 @@ def graph(tables: Iterable[Table], plan: Plan) -> dict[str, Step]:
             step for source in sources_of(one) for run in models(source, plan) for step in _of_run(source, run, plan)
         ]
         last = Step(table_key(one.name), f"{one.name}: {one.title}", needs=tuple(dict.fromkeys(s.key for s in own)))
-        found |= {step.key: step for step in [*own, last]}
+        for step in [*own, last]:
+            found.setdefault(step.key, step)  # it is called as by the first that needs it
     return dict(sorted(found.items(), key=lambda item: KINDS.index(item[1].kind)))
 
 
@@ -82,8 +83,11 @@ def table_key(name: str) -> str:
     return f"table/{name.replace(':', '_')}"
 
 
-def measure_key(measure: str, of: Shown) -> str:
-    return f"measure/{measure}/{name_of(of.run, of.base)}/{prompts_name(of.images)}"
+def measure_key(measure: str, of: Shown, plan: Plan) -> str:
+    """With the name of the user's own place that it compares with, if one was given: another place is another step."""
+    key = f"measure/{measure}/{name_of(of.run, of.base)}/{prompts_name(of.images)}"
+    place = plan.inputs.get(measures()[measure].get("input", ""))
+    return f"{key}/{named(Path(place).name, place)}" if place else key
 
 
 def taken(one: Table, run: Run, measure: str, plan: Plan) -> list[tuple[Shown, Path]]:
@@ -91,7 +95,7 @@ def taken(one: Table, run: Run, measure: str, plan: Plan) -> list[tuple[Shown, P
     wanted = _wanted(one, measure, plan.embedded)
     drawn = shown(one, run, plan) if one.drawn(plan.embedded) else [undrawn(run, plan)]
     found = [entry for entry in drawn if wanted is None or entry.images.prompts in wanted]
-    return [(entry, plan.root / measure_key(measure, entry)) for entry in found]
+    return [(entry, plan.root / measure_key(measure, entry, plan)) for entry in found]
 
 
 def _wanted(one: Table, measure: str, embedded: bool) -> set[str] | None:
@@ -171,4 +175,6 @@ def _measuring(measure: str, of: Shown, lines: Sequence[Sequence[str]], plan: Pl
     if measures()[measure].get("needs_base"):
         needs.append(base_images_key(of.images))
     what = f"{measure} of {of.run.name}: {of.images.prompts}"
-    return Step(measure_key(measure, of), what, tuple(("python", *line) for line in lines), tuple(dict.fromkeys(needs)))
+    return Step(
+        measure_key(measure, of, plan), what, tuple(("python", *line) for line in lines), tuple(dict.fromkeys(needs))
+    )

@@ -26,7 +26,7 @@ def check() -> None:
     """UserError where Snakemake cannot be run."""
     if importlib.util.find_spec("snakemake") is None:
         raise UserError(
-            "snakemake is not installed (it needs Python 3.11): sh shell_scripts/setup.sh, or add --dry-run"
+            "snakemake is not installed (it needs Python 3.11 or newer): sh shell_scripts/setup.sh, or add --dry-run"
         )
 
 
@@ -38,9 +38,9 @@ def run(plan: Plan, steps: Mapping[str, Step], cores: int, processes: int, more:
     check()
     plan.root.mkdir(parents=True, exist_ok=True)
     with _lock(plan.root) as lock:
-        _forget_unavailable(plan, steps)
+        _forget(plan, steps)
         write_plan(plan.root / PLAN_FILE, plan, steps)
-        _snakemake(plan, steps, [*_arguments(plan, cores, processes), *more], lock)
+        _snakemake(plan, steps, [*_arguments(plan, cores, processes, more), *more], lock)
     return unavailable(plan, steps)
 
 
@@ -53,12 +53,17 @@ def unavailable(plan: Plan, steps: Mapping[str, Step]) -> dict[str, str]:
     return {key: why for key, why in found.items() if why}
 
 
-def _forget_unavailable(plan: Plan, steps: Mapping[str, Step]) -> None:
-    """What could not be had is tried again, and so are tables that lack it."""
+def _forget(plan: Plan, steps: Mapping[str, Step]) -> None:
+    """What could not be had is tried again, and so are tables that lack it, or that were made of other steps."""
+    from erasure import runs
+
     missing = unavailable(plan, steps)
     for key, step in steps.items():
+        record = plan.root / key / RECORD
         if key in missing or (step.kind == "table" and missing.keys() & set(step.needs)):
-            (plan.root / key / RECORD).unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
+        elif step.kind == "table" and record.is_file() and runs.read_json(record).get("needs") != list(step.needs):
+            record.unlink()
 
 
 @contextlib.contextmanager
@@ -72,13 +77,15 @@ def _lock(root: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _arguments(plan: Plan, cores: int, processes: int) -> list[str]:
+def _arguments(plan: Plan, cores: int, processes: int, more: Sequence[str]) -> list[str]:
+    elsewhere = any(word.partition("=")[0] in ("--executor", "-e") for word in more)
     return [
         *("--snakefile", str(SNAKEFILE), "--directory", str(plan.root), "--cores", str(cores)),
         *("--config", f"plan={plan.root / PLAN_FILE}", f"processes={processes}"),
         # a step's name carries a hash of what it does: files, and nothing else, say what is done
         *("--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--keep-going"),
-        *("--resources", f"gpu={max(_gpus(), processes)}"),
+        # of this machine; a cluster's own scheduler knows its GPUs
+        *(() if elsewhere else ("--resources", f"gpu={max(_gpus(), processes)}")),
     ]
 
 

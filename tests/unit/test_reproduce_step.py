@@ -86,12 +86,14 @@ def test_one_run_at_a_time(tmp_path):
         assert os.path.exists(tmp_path / ".lock")
 
 
-def test_what_could_not_be_had_is_tried_again(tmp_path):
+def test_what_could_not_be_had_is_tried_again_and_tables_of_other_steps_are_made_again(tmp_path):
     made = [Step("measure/a", "", (LISTED,)), Step("measure/b", "", (LISTED,))]
-    made += [Step("table/t", "", needs=("measure/a",)), Step("table/u", "", needs=("measure/b",))]
+    made += [Step(f"table/{name}", "", needs=(f"measure/{of}",)) for name, of in (("t", "a"), ("u", "b"), ("v", "b"))]
     plan = planned(tmp_path, *made)
-    for key, why in (("measure/a", "gone"), ("measure/b", None), ("table/t", None), ("table/u", None)):
-        runs.write_json(plan.folder(key) / steps.RECORD, {"why": why})
-    workflow._forget_unavailable(plan.plan, {one.key: one for one in made})
+    for one in made:
+        needs = ["measure/c"] if one.key == "table/v" else list(one.needs)
+        record = {"why": "gone" if one.key == "measure/a" else None, "needs": needs}
+        runs.write_json(plan.folder(one.key) / steps.RECORD, record)
+    workflow._forget(plan.plan, {one.key: one for one in made})
     left = {key for key in plan.steps if (plan.folder(key) / steps.RECORD).exists()}
     assert left == {"measure/b", "table/u"}
