@@ -7,7 +7,7 @@ from pathlib import Path
 
 from erasure.errors import UserError
 from erasure.needs import NEEDS, commands
-from erasure.prompt_sets import prompt_file
+from erasure.prompt_sets import prompt_file, sources
 from erasure.runs import ROOT
 from reproduce.models import Plan
 from reproduce.steps import Step
@@ -30,8 +30,11 @@ def _files(steps: Mapping[str, Step], plan: Plan) -> Iterator[str]:
 
 
 def _prompts(steps: Mapping[str, Step]) -> Iterator[str]:
-    lines = [line for step in steps.values() if step.kind == "images" for line in step.lines]
-    for path in dict.fromkeys(line[line.index("--prompts_path") + 1] for line in lines):
+    """Those that images are drawn of, and others that are the user's to bring, as the pairs of Ring-A-Bell."""
+    drawn = [line for step in steps.values() if step.kind == "images" for line in step.lines]
+    brought = {source["file"] for source in sources().values()}
+    named = [word for step in steps.values() for line in step.lines for word in line if word in brought]
+    for path in dict.fromkeys([*(line[line.index("--prompts_path") + 1] for line in drawn), *named]):
         try:
             prompt_file(path)
         except UserError as error:

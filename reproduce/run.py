@@ -64,10 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int | None:
     given = sys.argv[1:] if argv is None else argv
-    own, _, more = (
-        (given, "", []) if "--" not in given else (given[: given.index("--")], "", given[given.index("--") + 1 :])
-    )
-    args = build_parser().parse_args(own)
+    end = given.index("--") if "--" in given else len(given)
+    args, more = build_parser().parse_args(given[:end]), given[end + 1 :]
     for name in ("tflops", "cores", "processes"):
         value = getattr(args, name)
         if value is not None and not value > 0:
@@ -117,12 +115,13 @@ def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argpars
     settings = {"tables": len(chosen), "base": plan.base, "steps": len(steps), "cores": args.cores, "out": plan.root}
     runs.print_settings(settings | {"processes of an images step": args.processes} | dict(plan.inputs))
     unavailable = workflow.run(plan, steps, args.cores, args.processes, more)
-    files = [plan.root / table_key(one.name) / "result.json" for one in chosen]
-    made = [results.read(path) for path in files if path.is_file()]
-    if not made:  # Snakemake was told not to
+    files = {name: plan.root / table_key(name) / "result.json" for name in tables()}
+    made = {name: results.read(path) for name, path in files.items() if path.is_file()}  # by earlier runs, too
+    asked = [made[one.name] for one in chosen if one.name in made]
+    if not asked:  # Snakemake was told not to
         raise UserError(f"no table was made: {plan.root / 'snakemake.log'} says what was done")
-    overview = report.overview(made, plan.root)
-    for result in made:
+    overview = report.overview([*made.values()], plan.root)
+    for result in asked:
         print(f"\n{report.text(result)}")
     for why in dict.fromkeys(unavailable.values()):
         print(f"missing: {why}", file=sys.stderr)

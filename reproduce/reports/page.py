@@ -14,6 +14,7 @@ from reproduce.reports import cells, findings, verdicts
 from reproduce.reports.cells import Judged
 from reproduce.reports.verdicts import MARKS
 from reproduce.results import TableResult
+from reproduce.steps import table_key
 from reproduce.tables import CERTAINTIES, Table, table
 
 STYLE = (
@@ -71,16 +72,10 @@ def index_page(
     return document("Tables of the papers", "\n".join((subtitle, cells.chips(everything), table_html, image)), STYLE)
 
 
-def slug(name: str) -> str:
-    """The folder of a table's report."""
-    return name.replace(":", "_")
-
-
 def _link(result: TableResult, folder: Path) -> str:
-    for place in (f"table/{slug(result.name)}", f"tables/{slug(result.name)}", slug(result.name)):
-        if (folder / place / "report.html").is_file():
-            return f"<a href='{escape(f'{place}/report.html')}'>{escape(result.name)}</a>"
-    return escape(result.name)
+    report = f"{table_key(result.name)}/report.html"
+    name = escape(result.name)
+    return f"<a href='{escape(report)}'>{name}</a>" if (folder / report).is_file() else name
 
 
 def _counted(judged: Sequence[Judged]) -> str:

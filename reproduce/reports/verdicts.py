@@ -2,7 +2,7 @@
 
 A published number counts if it was read in its source or a later paper reprints it. It is reproduced where it lies in our 95 %
 interval or within BANDS of ours, else ours is better or worse, by the metric's direction. What was written from memory is never
-judged. No published number is about the embedded model: there reproduce/findings.py compares with the base model's.
+judged. No published number is about the embedded model: there reports/findings.py compares with the base model's.
 """
 
 import re
