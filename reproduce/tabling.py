@@ -169,9 +169,7 @@ class _Made:
                 for entry, out in taken(self.one, run, measure, self.plan):
                     if self._why(out) is not None:
                         continue
-                    if points := measuring.curve(
-                        measure, self.now(entry), out, (self.one.embedded or {}).get("erased", ())
-                    ):
+                    if points := measuring.curve(measure, entry, out, (self.one.embedded or {}).get("erased", ())):
                         yield Curve(run.name, f"{measure}: {Path(entry.images.prompts).stem}", tuple(points))
 
 
