@@ -103,7 +103,8 @@ def run_step(planned: Planned, key: str, processes: int = 1) -> None:
 def _train(planned: Planned, step: Mapping[str, Any], folder: Path) -> list[str]:
     """Train where nothing else is, going on if a killed run left something to go on from; returns what there is then."""
     (line,) = step["lines"]
-    if step["resume"] and any(folder.glob(step["result"])):
+    # a method of several trainings has begun before its result is there
+    if step["resume"] and any(path.is_file() for path in folder.rglob("*")):
         if _run(planned, [*line, step["resume"]], folder) is None:
             return _left(folder, step["result"])
     shutil.rmtree(folder, ignore_errors=True)
