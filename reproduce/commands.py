@@ -21,7 +21,8 @@ def train(method: str, settings: Mapping[str, Any], base: str) -> Command:
     flags = [word for name, value in settings.items() if not name.isupper() for word in _flag(name, value)]
     if script.endswith(".sh"):
         return (*(f"{name}={value}" for name, value in {"BASE": place, **variables}.items()), "sh", script, *flags)
-    return ("python", script, *flags, "--ckpt_path", place)
+    name = methods()[method].get("name")
+    return ("python", script, *flags, *(("--exp_name", name) if name else ()), "--ckpt_path", place)
 
 
 def _flag(name: str, value: Any) -> tuple[str, ...]:

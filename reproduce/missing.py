@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from erasure import prompt_rules
 from erasure.errors import UserError
 from erasure.needs import NEEDS, commands
 from erasure.prompt_sets import prompt_file, sources
@@ -15,8 +16,8 @@ from reproduce.tables import measures
 
 
 def missing(steps: Mapping[str, Step], plan: Plan) -> list[str]:
-    """A line for each thing, with what to do about it, as the commands themselves would say it. Prompt files by rule are made."""
-    with contextlib.redirect_stdout(io.StringIO()):  # which files were made is no news here
+    """A line for each thing, with what to do about it, as the commands themselves would say it. Makes nothing."""
+    with contextlib.redirect_stdout(io.StringIO()):  # what is found is no news here
         return list(dict.fromkeys([*_files(steps, plan), *_prompts(steps), *_places(steps, plan)]))
 
 
@@ -35,6 +36,8 @@ def _prompts(steps: Mapping[str, Step]) -> Iterator[str]:
     brought = {source["file"] for source in sources().values()}
     named = [word for step in steps.values() for line in step.lines for word in line if word in brought]
     for path in dict.fromkeys([*(line[line.index("--prompts_path") + 1] for line in drawn), *named]):
+        if Path(path).name in prompt_rules.rules():  # made when they are drawn
+            continue
         try:
             prompt_file(path)
         except UserError as error:

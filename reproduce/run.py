@@ -23,7 +23,7 @@ from reproduce.commands import shell_line
 from reproduce.costs import MODELS, Cost
 from reproduce.models import Plan
 from reproduce.reports.verdicts import MARKS
-from reproduce.steps import Step, graph, table_key
+from reproduce.steps import RECORD, Step, graph, table_key
 from reproduce.tables import CERTAINTIES, Table, table, tables
 
 
@@ -104,9 +104,8 @@ def _chosen(names: list[str], base: str) -> list[Table]:
 def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argparse.Namespace, more: list[str]) -> int:
     """Run the steps, then say what came out. 1 if something of the user's was missing, so that numbers are."""
     from erasure import base_models
-    from reproduce import results, workflow
+    from reproduce import workflow
     from reproduce.missing import missing
-    from reproduce.reports import report
 
     base_models.resolve(plan.base)
     if (gaps := missing(steps, plan)) and not args.allow_missing:
@@ -114,19 +113,31 @@ def _make(chosen: list[Table], steps: dict[str, Step], plan: Plan, args: argpars
         raise UserError(f"{len(gaps)} things are missing; --allow_missing makes what can be made without them")
     settings = {"tables": len(chosen), "base": plan.base, "steps": len(steps), "cores": args.cores, "out": plan.root}
     runs.print_settings(settings | {"processes of an images step": args.processes} | dict(plan.inputs))
-    unavailable = workflow.run(plan, steps, args.cores, args.processes, more)
-    files = {name: plan.root / table_key(name) / "result.json" for name in tables()}
-    made = {name: results.read(path) for name, path in files.items() if path.is_file()}  # by earlier runs, too
-    asked = [made[one.name] for one in chosen if one.name in made]
-    if not asked:  # Snakemake was told not to
+    try:
+        unavailable = workflow.run(plan, steps, args.cores, args.processes, more)
+    finally:  # what was made before a step failed is shown, too
+        made = _present([one.name for one in chosen], plan)
+    if not made:  # Snakemake was told not to
         raise UserError(f"no table was made: {plan.root / 'snakemake.log'} says what was done")
-    overview = report.overview([*made.values()], plan.root)
-    for result in asked:
-        print(f"\n{report.text(result)}")
     for why in dict.fromkeys(unavailable.values()):
         print(f"missing: {why}", file=sys.stderr)
-    print(f"\n{overview}")
     return 1 if unavailable else 0
+
+
+def _present(names: list[str], plan: Plan) -> list[str]:
+    """Print the tables of these names that are made, and write the index of all that are; returns whose are."""
+    from reproduce import results
+    from reproduce.reports import report
+
+    folders = {name: plan.root / table_key(name) for name in tables()}
+    done = {name: folder for name, folder in folders.items() if (folder / RECORD).is_file()}
+    made = {name: results.read(folder / "result.json") for name, folder in done.items()}
+    asked = [name for name in names if name in made]
+    for name in asked:
+        print(f"\n{report.text(made[name])}")
+    if made:
+        print(f"\n{report.overview([*made.values()], plan.root)}")
+    return asked
 
 
 # ---- what they say -------------------------------------------------------------------------------------------------

@@ -23,12 +23,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from erasure import errors, runs
 from erasure.errors import UserError
 from erasure.runs import ROOT
+from reproduce import locks
 from reproduce.commands import is_variable
 from reproduce.models import Plan
 from reproduce.steps import RECORD, Step
 
 _REFERENCE = re.compile(r"@\{(train/[^:}]+):([^}]*)\}")
-_USER_ERROR = 2  # how commands of the repository end if the user can put it right
+_USER_ERROR, _MISTAKE = (
+    2,
+    "error: ",
+)  # how commands of the repository end, and what they say, if the user can put it right
+LOCKS = ".locks"  # folder in the root
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,11 @@ def _train(planned: Planned, step: Mapping[str, Any], folder: Path) -> list[str]
     (line,) = step["lines"]
     # a method of several trainings has begun before its result is there
     if step["resume"] and any(path.is_file() for path in folder.rglob("*")):
-        if _run(planned, [*line, step["resume"]], folder) is None:
+        why = _run(planned, [*line, step["resume"]], folder)
+        if why is None:
             return _left(folder, step["result"])
+        if any(folder.rglob("checkpoint*")):  # work that a full disk, say, is no reason to lose
+            raise UserError(f"{why} (or remove {folder}, to start again)")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "models").mkdir(parents=True)  # where it is, methods put their runs into it
     if why := _run(planned, line, folder):
@@ -129,16 +137,17 @@ def _run(planned: Planned, line: Sequence[str], folder: Path, processes: int = 1
     command = [*_program(program, processes)]
     print("+", *command, flush=True)
     environment = {**os.environ, **variables, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        last = mistake = ""
-        for text in process.stderr:
-            sys.stderr.write(text)
-            last = text.strip() or last
-            mistake = text.strip() if text.startswith("error: ") else mistake
+    last = mistake = ""
+    with locks.gpus_of_its_own(planned.plan.root / LOCKS, processes) as own:
+        with subprocess.Popen(command, cwd=folder, env=environment | own, stderr=subprocess.PIPE, text=True) as process:
+            for text in process.stderr:
+                sys.stderr.write(text)
+                last = text.strip() or last
+                mistake = text.strip() if text.startswith(_MISTAKE) else mistake
     spread = "torch.distributed.run" in command  # which ends with 1 and a summary, whatever its processes end with
-    if process.returncode == _USER_ERROR or (process.returncode and spread and mistake):
-        return (mistake or last).removeprefix("error: ")
-    if process.returncode:
+    if mistake and (process.returncode == _USER_ERROR or (process.returncode and spread)):
+        return mistake.removeprefix(_MISTAKE)
+    if process.returncode:  # a flag that does not exist is one of these: the plan is wrong
         raise UserError(f"{' '.join(program[:2])} ended with {process.returncode}: {last}")
     return None
 
@@ -165,7 +174,9 @@ def main() -> None:
     planned = read_plan(args.plan)
     if args.step not in planned.steps:
         raise UserError(f"{args.plan} has no step {args.step!r}")
-    run_step(planned, args.step, args.processes)
+    lock = planned.plan.root / LOCKS / args.step.replace("/", "_")
+    with locks.held(lock, f"{args.step}: another process is at work on it"):
+        run_step(planned, args.step, args.processes)
 
 
 if __name__ == "__main__":

@@ -84,10 +84,14 @@ def table_key(name: str) -> str:
 
 
 def measure_key(measure: str, of: Shown, plan: Plan) -> str:
-    """With the name of the user's own place that it compares with, if one was given: another place is another step."""
-    key = f"measure/{measure}/{name_of(of.run, of.base)}/{prompts_name(of.images)}"
-    place = plan.inputs.get(measures()[measure].get("input", ""))
-    return f"{key}/{named(Path(place).name, place)}" if place else key
+    """With what its commands are, so that another way to measure, or another place of the user's, is another step."""
+    lines = [[word.replace(str(plan.root), "") for word in line] for line in _lines(measure, of, Path("out"), plan)]
+    name = named(Path(of.images.prompts).stem, [prompts_name(of.images), lines])
+    return f"measure/{measure}/{name_of(of.run, of.base)}/{name}"
+
+
+def _lines(measure: str, of: Shown, out: Path, plan: Plan) -> list[list[str]]:
+    return measuring.commands(measure, of, out, {name: Path(place) for name, place in plan.inputs.items()})
 
 
 def taken(one: Table, run: Run, measure: str, plan: Plan) -> list[tuple[Shown, Path]]:
@@ -121,8 +125,7 @@ def _of_run(one: Table, run: Run, plan: Plan) -> Iterator[Step]:
         yield _drawing(entry, model, plan)
     for measure in one.measures(plan.embedded):
         for entry, out in taken(one, run, measure, plan):
-            lines = measuring.commands(measure, entry, out, {name: Path(p) for name, p in plan.inputs.items()})
-            if lines:
+            if lines := _lines(measure, entry, out, plan):
                 yield _measuring(measure, entry, lines, plan)
 
 

@@ -1,7 +1,5 @@
 """Runs a plan by Snakemake, with a bar of the steps that are done; what is done stays done, so that the same command goes on."""
 
-import contextlib
-import fcntl
 import importlib.util
 import os
 import re
@@ -9,16 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from erasure.errors import UserError
+from reproduce import locks
 from reproduce.models import Plan
 from reproduce.step import write_plan
 from reproduce.steps import RECORD, Step
 
 SNAKEFILE = Path(__file__).resolve().parent / "Snakefile"
 PLAN_FILE = "plan.json"
+_NO_LIMIT = 1000  # without a GPU, steps share the cores
 _LOG_LINES = 5  # of a step that failed
 
 
@@ -37,7 +37,7 @@ def run(plan: Plan, steps: Mapping[str, Step], cores: int, processes: int, more:
     """
     check()
     plan.root.mkdir(parents=True, exist_ok=True)
-    with _lock(plan.root) as lock:
+    with locks.held(plan.root / ".lock", f"{plan.root}: another run is at work here") as lock:
         _forget(plan, steps)
         write_plan(plan.root / PLAN_FILE, plan, steps)
         _snakemake(plan, steps, [*_arguments(plan, cores, processes, more), *more], lock)
@@ -66,17 +66,6 @@ def _forget(plan: Plan, steps: Mapping[str, Step]) -> None:
             record.unlink()
 
 
-@contextlib.contextmanager
-def _lock(root: Path) -> Iterator[int]:
-    """One run at a time in a folder; a run that was killed holds nothing, unless what it started still works."""
-    with open(root / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{root}: another run is at work here") from None
-        yield file.fileno()
-
-
 def _arguments(plan: Plan, cores: int, processes: int, more: Sequence[str]) -> list[str]:
     elsewhere = any(word.partition("=")[0] in ("--executor", "-e") for word in more)
     return [
@@ -85,17 +74,8 @@ def _arguments(plan: Plan, cores: int, processes: int, more: Sequence[str]) -> l
         # a step's name carries a hash of what it does: files, and nothing else, say what is done
         *("--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--keep-going"),
         # of this machine; a cluster's own scheduler knows its GPUs
-        *(() if elsewhere else ("--resources", f"gpu={max(_gpus(), processes)}")),
+        *(() if elsewhere else ("--resources", f"gpu={max(len(locks.gpus()) or _NO_LIMIT, processes)}")),
     ]
-
-
-def _gpus() -> int:
-    """Steps that may use a GPU at once; without one they share the cores, and this is no limit."""
-    try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return 1000
-    return len(found.splitlines()) or 1000
 
 
 def _snakemake(plan: Plan, steps: Mapping[str, Step], arguments: Sequence[str], lock: int) -> None:

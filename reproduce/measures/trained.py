@@ -9,6 +9,8 @@ from erasure.errors import UserError
 from reproduce.measures.asked import Asked, left
 from reproduce.results import Measured
 
+RECORD = "step.json"  # as reproduce.steps leaves it
+
 
 def _trainings(asked: Asked) -> list[Path]:
     found = list(dict.fromkeys(folder for shown, _ in asked.taken for folder in shown.trainings))
@@ -18,21 +20,13 @@ def _trainings(asked: Asked) -> list[Path]:
 
 
 def seconds(asked: Asked) -> Measured:
-    seconds, words = 0.0, set()
-    for folder in _trainings(asked):
-        own = [runs.read_json(path).get("seconds") for path in sorted(folder.rglob("settings.json"))]
-        if own and None not in own:
-            seconds += sum(own)
-            words.add("as the method's settings.json states, without loading")
-            continue
-        record = next(
-            (place / "step.json" for place in (folder, *folder.parents) if (place / "step.json").is_file()), None
-        )
-        if record is None:
-            raise UserError(f"{folder}: no settings.json states the duration, and no step.json is above it")
-        seconds += runs.read_json(record)["seconds"]
-        words.add("of the whole command, loading included: the method states none")
-    return Measured(seconds, definition="; ".join(sorted(words)), source=str(_trainings(asked)[0]))
+    """Of the methods' whole commands, by the records of their steps: some methods state their own, but not all."""
+    folders = _trainings(asked)
+    records = [next((at / RECORD for at in (f, *f.parents) if (at / RECORD).is_file()), None) for f in folders]
+    if None in records:
+        raise UserError(f"{folders[records.index(None)]}: no {RECORD}, which states the duration, is above it")
+    found = sum(runs.read_json(record)["seconds"] for record in dict.fromkeys(records))
+    return Measured(found, definition="of the whole command, loading included", source=str(records[0]))
 
 
 def modified(asked: Asked) -> Measured:

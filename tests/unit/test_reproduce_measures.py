@@ -467,17 +467,17 @@ def trained(*folders: Path) -> list:
     return [(replace(shown_of(Images("", "toy"), "toy", EDITED), trainings=folders), Path("nowhere"))]
 
 
-def test_durations_are_the_methods_own_or_of_the_step(tmp_path):
-    for name, content in (("a", {"seconds": 2.5}), ("b/concept", {"seconds": 4}), ("c/models/run", {"concepts": []})):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "settings.json").write_text(json.dumps(content))
-    both = takes.take({}, "seconds", {}, trained(tmp_path / "a", tmp_path / "b"))
-    assert both.value == 6.5 and "without loading" in both.definition
-    (tmp_path / "c" / "step.json").write_text(json.dumps({"seconds": 7.25}))
-    found = takes.take({}, "seconds", {}, trained(tmp_path / "c" / "models" / "run"))
-    assert found.value == 7.25 and "loading included" in found.definition
+def test_durations_are_those_of_the_steps(tmp_path):
+    for name, taken in (("a", 2.5), ("b", 4)):
+        (tmp_path / name / "models" / "run").mkdir(parents=True)
+        (tmp_path / name / "step.json").write_text(json.dumps({"seconds": taken}))
+    folders = [tmp_path / name / "models" / "run" for name in "ab"]
+    assert takes.take({}, "seconds", {}, trained(*folders)).value == 6.5
+    assert takes.take({}, "seconds", {}, trained(folders[0], folders[0].parent / "other")).value == 2.5  # one command
     with pytest.raises(UserError, match="was not trained"):
         takes.take({}, "seconds", {}, trained())
+    with pytest.raises(UserError, match="no step.json"):
+        takes.take({}, "seconds", {}, trained(tmp_path / "c"))
 
 
 def test_share_of_weights_that_an_edit_changes(tmp_path):

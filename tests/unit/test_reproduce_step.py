@@ -1,13 +1,12 @@
 """Steps of a plan: commands run in their folders, results are filled in, and what cannot be had is passed on."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from erasure import runs
 from erasure.errors import UserError
-from reproduce import step, steps, workflow
+from reproduce import locks, step, steps, workflow
 from reproduce.models import Plan
 from reproduce.steps import Step
 
@@ -75,15 +74,42 @@ def test_images_are_spread_over_processes():
     ]
 
 
-def test_one_run_at_a_time(tmp_path):
-    with (
-        workflow._lock(tmp_path),
-        pytest.raises(UserError, match="another run is at work here"),
-        workflow._lock(tmp_path),
-    ):
+def test_one_process_at_a_time(tmp_path):
+    lock = tmp_path / "folder" / "lock"
+    with locks.held(lock, "taken"), pytest.raises(UserError, match="taken"), locks.held(lock, "taken"):
         pass
-    with workflow._lock(tmp_path):  # free again
-        assert os.path.exists(tmp_path / ".lock")
+    with locks.held(lock, "taken"):  # free again
+        assert lock.exists()
+
+
+def test_steps_have_gpus_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5,7")
+    assert locks.gpus() == ["3", "5", "7"]
+    with locks.gpus_of_its_own(tmp_path, 1) as first, locks.gpus_of_its_own(tmp_path, 2) as second:
+        taken = [*first["CUDA_VISIBLE_DEVICES"].split(","), *second["CUDA_VISIBLE_DEVICES"].split(",")]
+        assert sorted(taken) == ["3", "5", "7"]
+    with locks.gpus_of_its_own(tmp_path, 3) as everything:
+        assert everything == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with locks.gpus_of_its_own(tmp_path, 1) as none:
+        assert none == {} and locks.gpus() == []
+
+
+def test_a_flag_that_does_not_exist_is_a_failure(tmp_path):
+    plan = planned(tmp_path, Step("measure/a", "", ((*LISTED, "--nonsense"),)))
+    with pytest.raises(UserError, match="build_prompts.py ended with 2.*--nonsense"):
+        step.run_step(plan, "measure/a")
+    assert not (plan.folder("measure/a") / steps.RECORD).exists()
+
+
+def test_a_checkpoint_is_not_lost(tmp_path):
+    plan = planned(tmp_path, Step("train/a", "", (MISSING,), result="models/*", resume="--csv-path=x"))
+    kept = plan.folder("train/a") / "models" / "run" / "checkpoint.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with pytest.raises(UserError, match="nowhere.*to start again"):
+        step.run_step(plan, "train/a")
+    assert kept.exists()
 
 
 def test_what_could_not_be_had_is_tried_again_and_tables_of_other_steps_are_made_again(tmp_path):

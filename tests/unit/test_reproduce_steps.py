@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from erasure.base_models import NAMES
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
+from erasure.prompt_sets import is_here
 from erasure.runs import ROOT
 from ldm.util import instantiate_from_config
-from reproduce import commands, costs, steps, tables
+from reproduce import commands, costs, missing, steps, tables
 from reproduce.models import Plan, model_flags, model_name, models
 from tests.cli.process import load
 
@@ -152,6 +153,22 @@ def test_training_images_are_drawn_once_for_a_concept():
     assert sorted(step.what for step in drawn) == [f"base: {name}, to train on" for name in names]
     assert {step.images for step in drawn} == {32}
     assert len(of("pictures", graph("sd-v1-4", "sepce:styles"))) == 6
+
+
+def test_what_is_missing_is_known_beforehand(tmp_path, everything, monkeypatch):
+    plan = Plan("toy", tmp_path)
+    assert missing.missing(everything["toy"], plan) == []
+    monkeypatch.setattr(missing, "ROOT", tmp_path)
+    nowhere = missing.missing(graph("sd-v1-4", "esd:coco", "esd:objects"), Plan("sd-v1-4", tmp_path))
+    assert any("--coco_reference" in line for line in nowhere)
+    if not is_here("generation_prompts/coco_30k.csv"):
+        assert any("data/import_prompts.py coco_30k_case" in line for line in nowhere)
+    assert not any("imagenette" in line for line in nowhere)  # made by rule
+    (tmp_path / "here").mkdir()
+    given = Plan("sd-v1-4", tmp_path, {"coco_reference": str(tmp_path / "here")})
+    assert len(missing.missing(graph("sd-v1-4", "esd:coco"), given)) == len(nowhere) - (
+        1 + any("resnet50" in line for line in nowhere)
+    )
 
 
 @pytest.mark.parametrize(
