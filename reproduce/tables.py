@@ -201,7 +201,7 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filled(label: str, spec: Mapping[str, Any], fields: Mapping[str, Any]) -> Run:
     def fill(value: Any) -> Any:
-        return value.format(**fields) if isinstance(value, str) and "{" in value else value
+        return re.sub(r"\{(\w+)\}", lambda name: str(fields[name[1]]), value) if isinstance(value, str) else value
 
     settings = spec.get("settings", {})
     trainings = [{**settings, **entry} for entry in spec.get("each", [{}])]

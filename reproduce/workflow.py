@@ -71,8 +71,8 @@ def _arguments(plan: Plan, cores: int, processes: int, more: Sequence[str]) -> l
     return [
         *("--snakefile", str(SNAKEFILE), "--directory", str(plan.root), "--cores", str(cores)),
         *("--config", f"plan={plan.root / PLAN_FILE}", f"processes={processes}"),
-        # a step's name carries a hash of what it does: files, and nothing else, say what is done
-        *("--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--keep-going"),
+        # names carry hashes of what steps do, and records appear in one piece: files, and nothing else, say what is done
+        *("--rerun-triggers", "mtime", "--ignore-incomplete", "--nolock", "--keep-going"),
         # of this machine; a cluster's own scheduler knows its GPUs
         *(() if elsewhere else ("--resources", f"gpu={max(len(locks.gpus()) or _NO_LIMIT, processes)}")),
     ]
