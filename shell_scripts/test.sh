@@ -1,5 +1,5 @@
 #!/bin/sh
-# sh shell_scripts/test.sh                      set up if needed, lint, run every test (about 20 minutes on two cores)
+# sh shell_scripts/test.sh                      set up if needed, lint, run every test (20 to 25 minutes on two cores)
 # sh shell_scripts/test.sh tests/unit -x        arguments go to pytest
 set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
