@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from erasure import errors
 from erasure.base_flags import add_base_flags
 from erasure.generation.presets import SAMPLERS
+from toyworld.prompts import add_counts, check_counts
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,10 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--prompts_path",
         help="CSV with the columns concept_kind and concept (default: the embedded world's, for what the edits erase)",
     )
-    what.add_argument(
-        "--pictures", type=int, default=5, help="of each erased concept, without --prompts_path (default: %(default)s)"
-    )
-    what.add_argument("--others", type=int, default=1, help="of every other concept, likewise (default: %(default)s)")
+    add_counts(what, unless=", without --prompts_path")
     what.add_argument(
         "--judge", metavar="NAME",
         help="embedded (the default on the embedded model), or PACKAGE.MODULE:FUNCTION that returns (judge, identity): "
@@ -64,8 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     parser = build_parser()
     args = parser.parse_args()
-    if args.pictures < 1 or args.others < 0:
-        parser.error("--pictures must be at least 1, and --others not negative")
+    check_counts(parser, args)
     from erasure.interference.command import run
     from toyworld.interference_judge import embedded_judge
 

@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from toyworld.prompts import CONCEPTS
+from toyworld.prompts import CONCEPTS, add_counts, check_counts
 from toyworld.quickstart import methods
 from toyworld.quickstart_methods import METHODS, Task
 
@@ -38,8 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("how")
     how.add_argument("--methods", type=methods, default=",".join(METHODS), help="with which (default: %(default)s)")
     how.add_argument("--iterations", type=int, help="of ESD (default: the embedded model's preset)")
-    how.add_argument("--pictures", type=int, default=5, help="of each erased concept (default: %(default)s)")
-    how.add_argument("--others", type=int, default=1, help="of every other concept (default: %(default)s)")
+    add_counts(how)
     how.add_argument("--device", default="cpu", help="cpu, or a GPU as in cuda:0 (default: %(default)s)")
     out = parser.add_argument_group("output")
     out.add_argument("--out", type=Path, default=ROOT / "outputs" / "families", help="folder (default: %(default)s)")
@@ -58,8 +57,7 @@ def concepts(text: str) -> list[str]:
 def main() -> int:
     parser = build_parser()
     arguments = parser.parse_args()
-    if arguments.pictures < 1 or arguments.others < 0:
-        parser.error("--pictures must be at least 1, and --others not negative")
+    check_counts(parser, arguments)
     import torch
 
     from erasure import runs

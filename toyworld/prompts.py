@@ -59,6 +59,18 @@ def interference_rows(targets: Sequence[str], of_each: int = 5, of_others: int =
     return _rows(targets, of_each, of_others, FIRST_SEED_TOGETHER, seed)
 
 
+def add_counts(group, unless: str = "") -> None:
+    """Flags of `interference_rows`. unless: in the help, what makes them count for nothing."""
+    group.add_argument("--pictures", type=int, default=5, help=f"of each erased concept{unless} (default: %(default)s)")
+    group.add_argument("--others", type=int, default=1, help=f"of every other concept{unless} (default: %(default)s)")
+
+
+def check_counts(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Leaves the process with one line for counts that no run could use."""
+    if arguments.pictures < 1 or arguments.others < 0:
+        parser.error("--pictures must be at least 1, and --others not negative")
+
+
 def _rows(targets: Sequence[str], of_each: int, of_others: int, first_seed: int, seed: int) -> list[dict]:
     from toyworld.captions import evaluation_prompts
 
