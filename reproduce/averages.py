@@ -49,7 +49,7 @@ def of_sources(one: Table, entries: Sequence[Entry]) -> list[Entry]:
             if _fits(cell, of, source.lines[of.row], wanted, source):
                 same.setdefault((source.name, of.row), []).append(ours)
         name = ", ".join(str(row[key]) for key in ("method", "scene", "t") if key in row)
-        entry = Entry(name, cell.method, cell.metric, cell.part, cell.better, cell.measure, cell.value, cell.certainty)
+        entry = Entry.of(cell, name)
         rows = [_mean(of_row) for of_row in same.values()]  # the mean of a row counts as much as that of any other
         found.append(replace(entry, **_mean([of_row.get("ours") for of_row in rows])))
     return found

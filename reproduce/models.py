@@ -19,6 +19,7 @@ from reproduce.measures.measuring import Shown
 from reproduce.tables import Images, Run, Table, measures, methods
 
 BASE_NAME = "base"
+RECORD = "step.json"  # what a step that is done leaves in its folder
 _EVENT = re.compile(r"scene (\d+) time t(\d+)")
 _NAME = 48  # characters of a name before its hash
 
@@ -34,6 +35,10 @@ class Plan:
     @property
     def embedded(self) -> bool:
         return self.base == "toy"
+
+    def record(self, key: str) -> Path:
+        """Where a step says that it is done."""
+        return self.root / key / RECORD
 
 
 def named(name: str, content: Any) -> str:

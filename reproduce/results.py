@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from erasure import runs
+from reproduce.tables import Cell
+
+FILE = "result.json"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Entry:
     ours: Measured | None = None
     before: Measured | None = None  # the base model's, where the table has none of its own
     why: str = ""  # why there is no number of ours
+
+    @classmethod
+    def of(cls, cell: Cell, row: str) -> "Entry":
+        """What is published, with nothing of ours yet. row: its label."""
+        return cls(row, cell.method, cell.metric, cell.part, cell.better, cell.measure, cell.value, cell.certainty)
 
 
 @dataclass(frozen=True)

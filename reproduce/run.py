@@ -23,7 +23,7 @@ from reproduce.commands import shell_line
 from reproduce.costs import MODELS, Cost
 from reproduce.models import Plan
 from reproduce.reports.verdicts import MARKS
-from reproduce.steps import RECORD, Step, graph, table_key
+from reproduce.steps import Step, graph, table_key
 from reproduce.tables import CERTAINTIES, Table, table, tables
 
 
@@ -129,9 +129,8 @@ def _present(names: list[str], plan: Plan) -> list[str]:
     from reproduce import results
     from reproduce.reports import report
 
-    folders = {name: plan.root / table_key(name) for name in tables()}
-    done = {name: folder for name, folder in folders.items() if (folder / RECORD).is_file()}
-    made = {name: results.read(folder / "result.json") for name, folder in done.items()}
+    done = [name for name in tables() if plan.record(table_key(name)).is_file()]
+    made = {name: results.read(plan.root / table_key(name) / results.FILE) for name in done}
     asked = [name for name in names if name in made]
     for name in asked:
         print(f"\n{report.text(made[name])}")

@@ -26,13 +26,11 @@ from erasure.runs import ROOT
 from reproduce import locks
 from reproduce.commands import is_variable
 from reproduce.models import Plan
-from reproduce.steps import RECORD, Step
+from reproduce.steps import Step
 
 _REFERENCE = re.compile(r"@\{(train/[^:}]+):([^}]*)\}")
-_USER_ERROR, _MISTAKE = (
-    2,
-    "error: ",
-)  # how commands of the repository end, and what they say, if the user can put it right
+# how commands of the repository end, and what they say, if the user can put it right
+_USER_ERROR, _MISTAKE = 2, "error: "
 LOCKS = ".locks"  # folder in the root
 
 
@@ -48,7 +46,7 @@ class Planned:
 
     def record(self, key: str) -> dict[str, Any]:
         """What a step left. UserError for one that is not done."""
-        path = self.folder(key) / RECORD
+        path = self.plan.record(key)
         if not path.is_file():
             raise UserError(f"{key} is not done yet: {path} is missing")
         return runs.read_json(path)
@@ -99,7 +97,7 @@ def run_step(planned: Planned, key: str, processes: int = 1) -> None:
         record["why"] = next((why for line in step["lines"] if (why := _run(planned, line, folder, processes))), None)
     seconds = round(time.time() - start, 2)
     facts = {"step": key, "commands": step["lines"], "needs": step["needs"], "seconds": seconds}
-    runs.write_json(folder / RECORD, facts | record)
+    runs.write_json(planned.plan.record(key), facts | record)
 
 
 # ---- commands ------------------------------------------------------------------------------------------------------

@@ -34,7 +34,6 @@ from reproduce.models import model_name as name_of
 from reproduce.tables import Run, Table, measures, methods, table
 
 KINDS = ("pictures", "train", "images", "measure", "table")
-RECORD = "step.json"  # what a step that is done leaves in its folder
 DATA = "data"  # training pictures, in the root
 
 
@@ -104,9 +103,7 @@ def taken(one: Table, run: Run, measure: str, plan: Plan) -> list[tuple[Shown, P
 
 def _wanted(one: Table, measure: str, embedded: bool) -> set[str] | None:
     """The prompt sets that a measure is taken of; None: all."""
-    metrics = (one.embedded or {}).get("metrics", {}) if embedded else one.metrics
-    parts = [part for metric in metrics.values() for part in metric.get("parts", {"": metric}).values()]
-    named_sets = [part.get("prompts") for part in parts if part["measure"] == measure]
+    named_sets = [what.get("prompts") for _, _, what in one.parts(embedded) if what["measure"] == measure]
     if not named_sets or None in named_sets:
         return None
     return {name for names in named_sets for name in ([names] if isinstance(names, str) else names)}
@@ -126,7 +123,7 @@ def _of_run(one: Table, run: Run, plan: Plan) -> Iterator[Step]:
     for measure in one.measures(plan.embedded):
         for entry, out in taken(one, run, measure, plan):
             if lines := _lines(measure, entry, out, plan):
-                yield _measuring(measure, entry, lines, plan)
+                yield _measuring(out.relative_to(plan.root).as_posix(), measure, entry, lines, plan.base)
 
 
 def _training(run: Run, settings: Mapping[str, Any], plan: Plan) -> list[Step]:
@@ -173,11 +170,9 @@ def _drawing(of: Shown, model: Sequence[str], plan: Plan) -> Step:
     )
 
 
-def _measuring(measure: str, of: Shown, lines: Sequence[Sequence[str]], plan: Plan) -> Step:
-    needs = [images_key(of.run, of.images, plan.base)]
+def _measuring(key: str, measure: str, of: Shown, lines: Sequence[Sequence[str]], base: str) -> Step:
+    needs = [images_key(of.run, of.images, base)]
     if measures()[measure].get("needs_base"):
         needs.append(base_images_key(of.images))
     what = f"{measure} of {of.run.name}: {of.images.prompts}"
-    return Step(
-        measure_key(measure, of, plan), what, tuple(("python", *line) for line in lines), tuple(dict.fromkeys(needs))
-    )
+    return Step(key, what, tuple(("python", *line) for line in lines), tuple(dict.fromkeys(needs)))

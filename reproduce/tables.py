@@ -183,9 +183,14 @@ class Table:
 
     def measures(self, embedded: bool = False) -> list[str]:
         """What is measured of each model."""
+        return list(dict.fromkeys(what["measure"] for _, _, what in self.parts(embedded)))
+
+    def parts(self, embedded: bool = False) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
+        """(metric, part or None, what the file says of it) of every column."""
         metrics = (self.embedded or {}).get("metrics", {}) if embedded else self.metrics
-        parts = [part for metric in metrics.values() for part in metric.get("parts", {"": metric}).values()]
-        return list(dict.fromkeys(part["measure"] for part in parts))
+        for name, metric in metrics.items():
+            for part, what in metric.get("parts", {None: metric}).items():
+                yield name, part, what
 
 
 def _one(better: Any) -> str:

@@ -12,7 +12,7 @@ from erasure import runs
 from erasure.errors import UserError
 from erasure.generation.presets import PRESETS
 from erasure.prompts import Row, read_csv
-from reproduce import averages, commands
+from reproduce import averages, commands, results
 from reproduce.measures import measuring, takes
 from reproduce.measures.measuring import Shown
 from reproduce.models import models, shown, trainings
@@ -25,7 +25,6 @@ from reproduce.tables import Cell, Run, Table, measures, tables
 if TYPE_CHECKING:
     from reproduce.step import Planned
 
-RESULT = "result.json"
 _PROMPTS = 5  # of a grid
 _SHOWN_PROMPT = 60  # characters
 
@@ -35,7 +34,7 @@ def make(planned: "Planned", key: str) -> TableResult:
     one = next(known for known in tables().values() if table_key(known.name) == key)
     result = assemble(one, planned)
     folder = planned.folder(key)
-    result.write(folder / RESULT)
+    result.write(folder / results.FILE)
     report.write(result, folder)
     return result
 
@@ -74,7 +73,8 @@ class _Made:
             if run == self.base:
                 continue
             row = {"method": run.label, "erased": self.one.embedded["erased"]}
-            for metric, part, what in _parts(self.one.embedded["metrics"]):
+            for metric, part, said in self.one.parts(embedded=True):
+                what = {**said, "metric": metric, "part": part}
                 ours, why = self.number(run, what, row, {})
                 own = measures()[what["measure"]].get("knows_before")
                 unedited = (run, {**what, "before": True}) if own else (self.base, what)
@@ -92,18 +92,7 @@ class _Made:
                 numbers[cell] = self._of_cell(cell, row, others)
             for cell in cells:
                 ours, why = numbers[cell]
-                yield Entry(
-                    row=row_name(row),
-                    method=cell.run or cell.method,
-                    metric=cell.metric,
-                    part=cell.part,
-                    better=cell.better,
-                    measure=cell.measure,
-                    published=cell.value,
-                    certainty=cell.certainty,
-                    ours=ours,
-                    why=why,
-                )
+                yield replace(Entry.of(cell, row_name(row)), method=cell.run or cell.method, ours=ours, why=why)
 
     def _of_cell(
         self, cell: Cell, row: Mapping[str, Any], others: Mapping[str, Measured]
@@ -135,11 +124,11 @@ class _Made:
     def now(self, entry: Shown) -> Shown:
         """Pictures with the files of their model."""
         keys = [folder.relative_to(self.plan.root).as_posix() for folder in entry.trainings]
-        results = [result for key in keys for result in self.planned.results(key)]
+        left = [result for key in keys for result in self.planned.results(key)]
         return replace(
             entry,
             model_flags=tuple(self.planned.filled(word) for word in entry.model_flags),
-            trainings=tuple(result if result.is_dir() else result.parent for result in results),
+            trainings=tuple(result if result.is_dir() else result.parent for result in left),
         )
 
     # ---- pictures and curves -------------------------------------------------------------------------------------
@@ -171,12 +160,6 @@ class _Made:
                         continue
                     if points := measuring.curve(measure, entry, out, (self.one.embedded or {}).get("erased", ())):
                         yield Curve(run.name, f"{measure}: {Path(entry.images.prompts).stem}", tuple(points))
-
-
-def _parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
-    for name, metric in metrics.items():
-        for part, what in metric.get("parts", {None: metric}).items():
-            yield name, part, {**what, "metric": name, "part": part}
 
 
 def _spread(rows: Sequence[Row], most: int = _PROMPTS) -> list[Row]:

@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from erasure import runs
 from erasure.errors import UserError
 from reproduce import locks
 from reproduce.models import Plan
 from reproduce.step import write_plan
-from reproduce.steps import RECORD, Step
+from reproduce.steps import Step
 
 SNAKEFILE = Path(__file__).resolve().parent / "Snakefile"
 PLAN_FILE = "plan.json"
@@ -46,20 +47,16 @@ def run(plan: Plan, steps: Mapping[str, Step], cores: int, processes: int, more:
 
 def unavailable(plan: Plan, steps: Mapping[str, Step]) -> dict[str, str]:
     """{step: why} of steps that ended without what they should make."""
-    from erasure import runs
-
-    records = {key: plan.root / key / RECORD for key in steps}
+    records = {key: plan.record(key) for key in steps}
     found = {key: runs.read_json(path).get("why") for key, path in records.items() if path.is_file()}
     return {key: why for key, why in found.items() if why}
 
 
 def _forget(plan: Plan, steps: Mapping[str, Step]) -> None:
     """What could not be had is tried again, and so are tables that lack it, or that were made of other steps."""
-    from erasure import runs
-
     missing = unavailable(plan, steps)
     for key, step in steps.items():
-        record = plan.root / key / RECORD
+        record = plan.record(key)
         if key in missing or (step.kind == "table" and missing.keys() & set(step.needs)):
             record.unlink(missing_ok=True)
         elif step.kind == "table" and record.is_file() and runs.read_json(record).get("needs") != list(step.needs):
@@ -82,7 +79,7 @@ def _snakemake(plan: Plan, steps: Mapping[str, Step], arguments: Sequence[str], 
     from tqdm import tqdm
 
     log = plan.root / "snakemake.log"
-    waiting = {key for key in steps if not (plan.root / key / RECORD).is_file()}
+    waiting = {key for key in steps if not plan.record(key).is_file()}
     command = [sys.executable, "-m", "snakemake", *arguments]
     with open(log, "w") as out, tqdm(total=len(steps), initial=len(steps) - len(waiting), unit=" steps") as bar:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, pass_fds=(lock,))
@@ -100,7 +97,7 @@ def _snakemake(plan: Plan, steps: Mapping[str, Step], arguments: Sequence[str], 
 
 
 def _advance(bar, plan: Plan, waiting: set[str]) -> None:
-    done = {key for key in waiting if (plan.root / key / RECORD).is_file()}
+    done = {key for key in waiting if plan.record(key).is_file()}
     waiting -= done
     if done:
         bar.set_description(re.sub(r"-[0-9a-f]{8}$", "", next(iter(done))), refresh=False)

@@ -7,9 +7,8 @@ from pathlib import Path
 from erasure import runs
 from erasure.errors import UserError
 from reproduce.measures.asked import Asked, left
+from reproduce.models import RECORD
 from reproduce.results import Measured
-
-RECORD = "step.json"  # as reproduce.steps leaves it
 
 
 def _trainings(asked: Asked) -> list[Path]:

@@ -6,8 +6,8 @@ import pytest
 
 from erasure import runs
 from erasure.errors import UserError
-from reproduce import locks, step, steps, workflow
-from reproduce.models import Plan
+from reproduce import locks, step, workflow
+from reproduce.models import RECORD, Plan
 from reproduce.steps import Step
 
 MISSING = ("python", "eval-scripts/check_asr.py", "--root", "nowhere", "--root-no-attack", "nowhere")
@@ -47,13 +47,13 @@ def test_a_training_that_fails_fails(tmp_path):
     plan = planned(tmp_path, Step("train/a", "", (MISSING,), result="models/*"))
     with pytest.raises(UserError, match="nowhere"):
         step.run_step(plan, "train/a")
-    assert not (plan.folder("train/a") / steps.RECORD).exists()
+    assert not (plan.folder("train/a") / RECORD).exists()
 
 
 def test_results_of_trainings_are_filled_in(tmp_path):
     plan = planned(tmp_path)
     for key, names in (("train/a", ["models/one"]), ("train/b", ["models/x-time0", "models/x-time1"])):
-        runs.write_json(plan.folder(key) / steps.RECORD, {"results": names})
+        runs.write_json(plan.folder(key) / RECORD, {"results": names})
     root = plan.plan.root
     assert plan.filled("@{train/a:}") == str(root / "train/a/models/one")
     assert plan.filled("--ckpt=@{train/b:time1}") == f"--ckpt={root}/train/b/models/x-time1"
@@ -99,7 +99,7 @@ def test_a_flag_that_does_not_exist_is_a_failure(tmp_path):
     plan = planned(tmp_path, Step("measure/a", "", ((*LISTED, "--nonsense"),)))
     with pytest.raises(UserError, match="build_prompts.py ended with 2.*--nonsense"):
         step.run_step(plan, "measure/a")
-    assert not (plan.folder("measure/a") / steps.RECORD).exists()
+    assert not (plan.folder("measure/a") / RECORD).exists()
 
 
 def test_a_checkpoint_is_not_lost(tmp_path):
@@ -119,7 +119,7 @@ def test_what_could_not_be_had_is_tried_again_and_tables_of_other_steps_are_made
     for one in made:
         needs = ["measure/c"] if one.key == "table/v" else list(one.needs)
         record = {"why": "gone" if one.key == "measure/a" else None, "needs": needs}
-        runs.write_json(plan.folder(one.key) / steps.RECORD, record)
+        runs.write_json(plan.folder(one.key) / RECORD, record)
     workflow._forget(plan.plan, {one.key: one for one in made})
-    left = {key for key in plan.steps if (plan.folder(key) / steps.RECORD).exists()}
+    left = {key for key in plan.steps if (plan.folder(key) / RECORD).exists()}
     assert left == {"measure/b", "table/u"}

@@ -8,7 +8,7 @@ from erasure import runs
 from erasure.metrics.judging import HEAD_OF_KIND
 from erasure.prompts import read_csv
 from reproduce import step, steps, tabling
-from reproduce.models import Plan
+from reproduce.models import RECORD, Plan
 from reproduce.tables import table
 
 WHY = "no weights are here"
@@ -22,7 +22,7 @@ def planned(root: Path, base: str, names, records: dict[str, dict]) -> step.Plan
     step.write_plan(root / "plan.json", plan, made)
     for key, one in made.items():
         if one.kind != "table":
-            runs.write_json(root / key / steps.RECORD, {"seconds": 1, **records.get(one.kind, {})})
+            runs.write_json(root / key / RECORD, {"seconds": 1, **records.get(one.kind, {})})
     return step.read_plan(root / "plan.json")
 
 
